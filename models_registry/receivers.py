@@ -1,0 +1,1 @@
+"""What deployments do when ``compute`` announces a change."""

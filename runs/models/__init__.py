@@ -1,0 +1,17 @@
+from runs.models.artifact import Blob, Snapshot
+from runs.models.experiment import Experiment
+from runs.models.metric import MetricChunk, MetricRecord, MetricSeries
+from runs.models.run import Run, RunParameter, RunProperty, RunTag
+
+__all__ = [
+    "Blob",
+    "Experiment",
+    "MetricChunk",
+    "MetricRecord",
+    "MetricSeries",
+    "Run",
+    "RunParameter",
+    "RunProperty",
+    "RunTag",
+    "Snapshot",
+]

@@ -1,0 +1,1 @@
+"""What runs do when ``compute`` announces a change."""
