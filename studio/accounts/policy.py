@@ -50,7 +50,9 @@ def require(user: User, right: Right, workspace: Workspace) -> str:
     if role is None:
         raise NotFound("There is no such workspace, or you are not a member of it.")
     if right not in rights(role):
-        raise Forbidden(f"Your role in {workspace.name} is {role}; this needs the right to {right.value}. Ask an owner.")
+        raise Forbidden(
+            f"Your role in {workspace.name} is {role}; this needs the right to {right.value}. Ask an owner."
+        )
     return role
 
 
