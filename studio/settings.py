@@ -9,6 +9,7 @@ from typing import Any
 import dj_database_url
 from csp.constants import NONE, SELF
 
+from studio.bootstrap import broker
 from studio.lib import env
 from studio.lib import secrets as secret_files
 
@@ -111,7 +112,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # The broker's socket lies under the data folder, or under /tmp where that path is too long for a socket.
-VALKEY_SOCKET = ATELIER_DATA / "valkey" / "valkey.sock"
+VALKEY_SOCKET = broker.socket_path(ATELIER_DATA)
 REDIS_URL = env.text("REDIS_URL") or f"unix://{VALKEY_SOCKET}"
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}}
 
@@ -204,4 +205,6 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.text("ATELIER_LOG_LEVEL", "INFO").upper()},
+    # The reconciling beat runs twice a second: what goes well need not be written down each time.
+    "loggers": {name: {"level": "WARNING"} for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat")},
 }
