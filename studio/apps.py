@@ -5,4 +5,5 @@ class StudioConfig(AppConfig):
     name = "studio"
 
     def ready(self) -> None:
-        from studio import checks  # noqa: F401
+        # Celery's application must be the current one before any task is published.
+        from studio import celery, checks  # noqa: F401

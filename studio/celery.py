@@ -1,8 +1,10 @@
 """The Celery application. Tasks are short, take ids, and are published on commit."""
 
 import os
+from pathlib import Path
 
 from celery import Celery
+from celery.signals import beat_init, worker_ready
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "studio.settings")
 
@@ -15,3 +17,22 @@ app.conf.beat_schedule = {
     "compute.housekeeping": {"task": "compute.housekeeping", "schedule": 60.0, "options": {"expires": 55}},
     "models_registry.health": {"task": "models_registry.health", "schedule": 5.0, "options": {"expires": 5}},
 }
+
+
+def _answer(name: str) -> None:
+    """``manage.py up`` waits for this file: the process has connected to the broker and takes work."""
+    from django.conf import settings
+
+    folder = Path(settings.ATELIER_DATA, "run")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.ready").touch()
+
+
+@worker_ready.connect
+def _worker_answers(**kwargs: object) -> None:
+    _answer("worker")
+
+
+@beat_init.connect
+def _beat_answers(**kwargs: object) -> None:
+    _answer("beat")

@@ -6,11 +6,13 @@ import datetime as dt
 from typing import Any
 
 from django import template
+from django.forms import BoundField
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 register = template.Library()
 
@@ -27,6 +29,42 @@ STATUS_COLORS = {
     "CancelRequested": "orange",
     "Canceled": "secondary",
     "NotResponding": "orange",
+    # Services and what holds them up.
+    "Healthy": "green",
+    "Transitioning": "azure",
+    "Unhealthy": "orange",
+    "Stopped": "secondary",
+    "Creating": "azure",
+    "Succeeded": "green",
+    "ready": "green",
+    "building": "blue",
+    "failed": "red",
+}
+
+# States that are still moving: their dot breathes.
+LIVE = {"Preparing", "Starting", "Running", "Finalizing", "Transitioning", "Creating", "building"}
+
+STATUS_LABELS = {
+    "NotStarted": gettext_lazy("Not started"),
+    "Preparing": gettext_lazy("Preparing"),
+    "Queued": gettext_lazy("Queued"),
+    "Starting": gettext_lazy("Starting"),
+    "Running": gettext_lazy("Running"),
+    "Finalizing": gettext_lazy("Finalizing"),
+    "Completed": gettext_lazy("Completed"),
+    "Failed": gettext_lazy("Failed"),
+    "CancelRequested": gettext_lazy("Cancel requested"),
+    "Canceled": gettext_lazy("Canceled"),
+    "NotResponding": gettext_lazy("Not responding"),
+    "Healthy": gettext_lazy("Healthy"),
+    "Transitioning": gettext_lazy("Transitioning"),
+    "Unhealthy": gettext_lazy("Unhealthy"),
+    "Stopped": gettext_lazy("Stopped"),
+    "Creating": gettext_lazy("Creating"),
+    "Succeeded": gettext_lazy("Ready"),
+    "ready": gettext_lazy("Ready"),
+    "building": gettext_lazy("Building"),
+    "failed": gettext_lazy("Failed"),
 }
 
 
@@ -38,7 +76,7 @@ def ago(moment: dt.datetime | None) -> SafeString | str:
     seconds = (timezone.now() - moment).total_seconds()
     text = _("just now") if seconds < 10 else _("%(time)s ago") % {"time": _span(seconds)}
     exact = timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S %Z")
-    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact, text)
+    return format_html('<time datetime="{}" title="{}" data-ago>{}</time>', moment.isoformat(), exact, text)
 
 
 def _span(seconds: float) -> str:
@@ -70,6 +108,22 @@ def duration(value: Any) -> str:
 
 
 @register.filter
+def since(moment: dt.datetime | None) -> SafeString | str:
+    """How long it has been going on, as a duration that ``app.js`` counts on every second."""
+    if moment is None:
+        return "–"
+    text = duration((timezone.now() - moment).total_seconds())
+    return format_html('<span data-since="{}">{}</span>', moment.isoformat(), text)
+
+
+@register.filter
+def initials(name: str) -> str:
+    """One or two letters for an avatar."""
+    words = [word for word in name.replace(".", " ").replace("_", " ").replace("-", " ").split() if word[0].isalnum()]
+    return "".join(word[0] for word in words[:2]).upper() or "?"
+
+
+@register.filter
 def filesize(value: Any) -> str:
     """Bytes as ``512 B``, ``1.4 KB``, ``3.2 GB`` (powers of 1,024)."""
     if value is None or value == "":
@@ -98,9 +152,20 @@ def status_color(status: str) -> str:
 
 
 @register.inclusion_tag("studio/parts/status.html")
-def status(value: str) -> dict[str, str]:
+def status(value: str) -> dict[str, Any]:
     """The state of a run or service: a dot of its colour, and the word (never the colour alone)."""
-    return {"value": value, "color": STATUS_COLORS.get(value, "secondary"), "live": str(value == "Running")}
+    return {
+        "value": value,
+        "label": STATUS_LABELS.get(value, value),
+        "color": STATUS_COLORS.get(value, "secondary"),
+        "live": value in LIVE,
+    }
+
+
+@register.filter
+def status_label(value: str) -> Any:
+    """The state's words with their spaces: ``CancelRequested`` as "Cancel requested"."""
+    return STATUS_LABELS.get(value, value)
 
 
 @register.simple_tag(takes_context=True)
@@ -126,3 +191,17 @@ def icon(name: str, css: str = "") -> SafeString:
         static("vendor/icons.svg"),
         name,
     )
+
+
+@register.simple_tag
+def control(field: BoundField) -> SafeString:
+    """A form field's control with the classes of its kind, marked invalid and tied to its error where it has one."""
+    kind = getattr(field.field.widget, "input_type", "")
+    css = {"checkbox": "form-check-input", "select": "form-select", "file": "form-control", "range": "form-range"}
+    attrs = {"class": " ".join(filter(None, [field.field.widget.attrs.get("class"), css.get(kind, "form-control")]))}
+    if field.errors:
+        attrs["class"] += " is-invalid"
+        attrs["aria-invalid"] = "true"
+        described = [f"{field.auto_id}_helptext"] if field.help_text else []
+        attrs["aria-describedby"] = " ".join([*described, f"{field.auto_id}_error"])
+    return field.as_widget(attrs=attrs)

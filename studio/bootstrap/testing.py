@@ -1,0 +1,122 @@
+"""``manage.py test``: everything this machine can check, each part with its own line, pytest's summary last."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from studio.bootstrap.console import say
+from studio.bootstrap.packages import ROOT
+
+NO_SERVICES = "not services and not browser"
+
+
+def _run(title: str, command: list[str], environment: dict[str, str]) -> bool:
+    started = time.monotonic()
+    say(f"\n== {title}: {' '.join(command)}")
+    well = subprocess.run(command, cwd=ROOT, env=environment, check=False, stdin=subprocess.DEVNULL).returncode == 0
+    say(f"== {title}: {'ok' if well else 'FAILED'} in {time.monotonic() - started:.0f} s")
+    return well
+
+
+def _tools(environment: dict[str, str]) -> dict[str, bool]:
+    """Style, types, layers, templates, migrations and the deployment check."""
+    binary = Path(sys.executable).parent
+    deploy = {
+        **environment,
+        "ATELIER_URL": "https://atelier.example",
+        "ATELIER_DEBUG": "",
+        "ATELIER_HSTS_SUBDOMAINS": "1",
+        "ATELIER_SECRET_KEY": "only-for-this-check-" + "x7Kq" * 12,
+    }
+    manage = [sys.executable, "manage.py"]
+    parts = {
+        "style": ([str(binary / "ruff"), "check", "."], environment),
+        "format": ([str(binary / "ruff"), "format", "--check", "--quiet", "."], environment),
+        "templates": ([str(binary / "djlint"), "templates", "--lint", "--quiet"], environment),
+        "layers": ([str(binary / "lint-imports")], environment),
+        "types": ([str(binary / "mypy")], environment),
+        "migrations": ([*manage, "makemigrations", "--check", "--dry-run"], environment),
+        "deployment": ([*manage, "check", "--deploy", "--fail-level", "WARNING"], deploy),
+    }
+    return {name: _run(name, command, variables) for name, (command, variables) in parts.items()}
+
+
+class Postgres:
+    """A PostgreSQL server of the tests' own, on a socket in a temporary folder; None where there is no server."""
+
+    def __init__(self) -> None:
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)
+        on_path = shutil.which("initdb")
+        self.bin = found[0].parent if found else Path(on_path).parent if on_path else None
+        self.home = Path(tempfile.mkdtemp(prefix="atelier-pg-"))
+
+    def _as_user(self, command: list[str]) -> list[str]:
+        """PostgreSQL refuses to run as root."""
+        return ["runuser", "-u", "postgres", "--", *command] if os.geteuid() == 0 else command
+
+    def start(self) -> str | None:
+        """The database's URL, or None when no server is installed."""
+        if self.bin is None:
+            return None
+        if os.geteuid() == 0:
+            shutil.chown(self.home, "postgres", "postgres")
+        data = str(self.home / "data")
+        options = f"-k {self.home} -c listen_addresses='' -c fsync=off -c max_connections=60"
+        for command in (
+            [str(self.bin / "initdb"), "-D", data, "-U", "atelier", "--auth=trust", "-E", "UTF8", "--no-sync"],
+            [str(self.bin / "pg_ctl"), "-D", data, "-w", "-l", str(self.home / "log"), "-o", options, "start"],
+        ):
+            subprocess.run(self._as_user(command), check=True, cwd="/", stdout=subprocess.DEVNULL)
+        return f"postgres://atelier@%2F{str(self.home).strip('/').replace('/', '%2F')}/postgres"
+
+    def stop(self) -> None:
+        if self.bin is not None and (self.home / "data" / "postmaster.pid").exists():
+            command = [str(self.bin / "pg_ctl"), "-D", str(self.home / "data"), "-m", "immediate", "stop"]
+            subprocess.run(self._as_user(command), check=False, cwd="/", stdout=subprocess.DEVNULL)
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+def run(arguments: list[str]) -> int:
+    """Everything, or with arguments just pytest with them."""
+    parser = argparse.ArgumentParser(prog="manage.py test", add_help=False)
+    parser.add_argument("--fast", action="store_true")
+    options, rest = parser.parse_known_args(arguments)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ATELIER_")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    pytest = [sys.executable, "-m", "pytest", "-q"]
+    if rest:
+        return subprocess.run([*pytest, *rest], cwd=ROOT, env=environment, check=False).returncode
+    done = _tools(environment)
+    parallel = ["-n", str(max(2, os.cpu_count() or 2)), "--dist", "worksteal"]
+    done["plain tests"] = _run("plain tests", [*pytest, *parallel, "-m", NO_SERVICES], environment)
+    if not options.fast:
+        postgres = Postgres()
+        try:
+            url = postgres.start()
+            if url:
+                variables = {**environment, "DATABASE_URL": url}
+                command = [*pytest, *parallel, "-m", NO_SERVICES]
+                done["plain tests on PostgreSQL"] = _run("plain tests on PostgreSQL", command, variables)
+            elif environment.get("CI"):
+                say("PostgreSQL is not installed, and with CI=true nothing may be left out.")
+                done["plain tests on PostgreSQL"] = False
+        finally:
+            postgres.stop()
+    say("\n" + "\n".join(f"{'ok    ' if well else 'FAILED'}  {name}" for name, well in done.items()))
+    if options.fast:
+        return 0 if all(done.values()) else 1
+    well = _run_last([*pytest, "-m", "services or browser"], environment)
+    return 0 if well and all(done.values()) else 1
+
+
+def _run_last(command: list[str], environment: dict[str, str]) -> bool:
+    """The tests with real services and a real browser; pytest's summary is the last thing that is printed."""
+    say(f"\n== tests with real services and a browser: {' '.join(command)}")
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False, stdin=subprocess.DEVNULL).returncode == 0

@@ -1,0 +1,46 @@
+"""What ``manage.py up`` does before the services start: migrate, collect static files, make the first owner."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import BaseCommand
+from django.db import transaction
+
+from studio.accounts.models import User, Workspace
+from studio.accounts.services import workspace_create
+from studio.lib import env
+
+
+class Command(BaseCommand):
+    help = "Migrate the database, collect static files, and make the first owner and workspace where there are none."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        call_command("migrate", verbosity=0, interactive=False)
+        call_command("collectstatic", verbosity=0, interactive=False, clear=False)
+        self.stdout.write(json.dumps(self.first_owner()))
+
+    @transaction.atomic
+    def first_owner(self) -> dict[str, str]:
+        """The first owner's name, and the password when the owner was made just now."""
+        owner = User.objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
+        password = ""
+        if owner is None:
+            name = env.text("ATELIER_OWNER", "owner")
+            given = env.text("ATELIER_OWNER_PASSWORD")
+            password = given or secrets.token_urlsafe(12)
+            email = env.text("ATELIER_OWNER_EMAIL", f"{name}@localhost.localdomain")
+            owner = User.objects.create_superuser(name, email, password)
+        workspace = Workspace.objects.order_by("pk").first()
+        made = workspace is None
+        if workspace is None:
+            workspace = workspace_create(name=env.text("ATELIER_WORKSPACE", "main"), title="", user=owner)
+        return {
+            "owner": owner.username,
+            "password": password,
+            "workspace": workspace.name,
+            "sample": "wanted" if made else "",
+        }
