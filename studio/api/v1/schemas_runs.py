@@ -1,0 +1,204 @@
+"""Snapshots, runs, metrics, files and experiments, as they go over the wire."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from ninja import Field, Schema
+
+from studio.api.v1.schemas import Input, Named
+from studio.api.v1.schemas_compute import RecipeIn
+
+Scalar = str | int | float | bool
+
+
+class FileEntry(Input):
+    path: str = Field(..., examples=["train.py"])
+    sha256: str = Field(..., description="Of the content, in hexadecimal.", min_length=64, max_length=64)
+    size: int = Field(..., ge=0, le=1 << 53, description="Bytes.")
+    mode: int = Field(0o644, ge=0, le=0o177777, description="Permission bits; only whether it is executable is kept.")
+
+
+class FileList(Input):
+    files: list[FileEntry]
+
+
+class MissingOut(Schema):
+    missing: list[str] = Field(..., description="SHA-256 of the contents that must be sent with PUT blobs/<sha256>.")
+
+
+class BlobOut(Schema):
+    sha256: str
+    size: int
+
+
+class SnapshotOut(Schema):
+    id: str = Field(..., description="Digest of the list of files: the same folder is one snapshot.")
+    size: int
+    count: int
+
+
+class SnapshotFile(Schema):
+    path: str
+    sha256: str
+    size: int
+    mode: int
+
+
+class SnapshotDetail(SnapshotOut):
+    files: list[SnapshotFile]
+    created_at: dt.datetime
+
+
+class EnvironmentRef(Input):
+    """A registered environment by name (and version), or a recipe to make one of."""
+
+    name: str | None = None
+    version: int | None = None
+    recipe: RecipeIn | None = None
+
+
+class RunIn(Input):
+    experiment: str = Field(..., examples=["iris"])
+    script: str = Field("", description="Path of the script in the snapshot.", examples=["train.py"])
+    arguments: list[Scalar] = Field(default_factory=list, examples=[["--C", 0.5]])
+    command: list[Scalar] | None = Field(None, description="A command instead of a script.")
+    snapshot: str | None = Field(None, description="Digest of a snapshot; or give `files`.")
+    files: dict[str, str] | None = Field(None, description="Path -> text, for small sources.", examples=[{"train.py": "print('hi')"}])
+    target: str = Field("local", description="Name of a compute target.")
+    environment: EnvironmentRef | None = Field(None, description="Null: this machine's own Python.")
+    environment_variables: dict[str, str] = Field(default_factory=dict)
+    tags: dict[str, str | None] = Field(default_factory=dict)
+    properties: dict[str, str] = Field(default_factory=dict, description="Written once; cannot be changed.")
+    time_limit_s: int | None = Field(None, description="Seconds of running after which the run is canceled.")
+    name: str = ""
+    interactive: bool = Field(False, description="No command is started: the caller reports the run itself.")
+    parent: str | None = Field(None, description="Id of the run that this one is a child of.")
+
+
+class RunChanges(Input):
+    """What a resubmit changes; what is not named stays as it was."""
+
+    experiment: str | None = None
+    script: str | None = None
+    arguments: list[Scalar] | None = None
+    command: list[Scalar] | None = None
+    snapshot: str | None = None
+    target: str | None = None
+    environment: EnvironmentRef | None = None
+    environment_variables: dict[str, str] | None = None
+    tags: dict[str, str | None] | None = None
+    properties: dict[str, str] | None = None
+    time_limit_s: int | None = None
+    name: str | None = None
+
+
+class RunPatch(Input):
+    name: str | None = Field(None, max_length=255)
+    notes: str | None = None
+    tags: dict[str, str | None] | None = Field(None, description="Tags to set.")
+    tags_remove: list[str] | None = Field(None, description="Tags to take off.")
+    properties: dict[str, str] | None = Field(None, description="Properties to add. One that is there already is refused.")
+    archived: bool | None = None
+
+
+class CancelIn(Input):
+    force: bool = Field(False, description="SIGKILL at once instead of SIGTERM and a grace.")
+
+
+class FailIn(Input):
+    error: str | dict[str, Any] | None = Field(None, description="Text, or an object with `message`.")
+
+
+class ChildrenIn(Input):
+    count: int = Field(1, description="How many.")
+    name: str = ""
+    tags: dict[str, str | None] = Field(default_factory=dict)
+
+
+class RunOut(Schema):
+    id: str = Field(..., examples=["iris_1760000000_0a1b2c3d"])
+    number: int
+    name: str
+    experiment: str
+    status: str = Field(..., description="NotStarted, Preparing, Queued, Starting, Running, Finalizing, Completed, Failed, "
+                        "CancelRequested, Canceled or NotResponding.")  # fmt: skip
+    type: str = Field(..., description="script or interactive.")
+    parent: str | None
+    target: str | None
+    environment: Named | None
+    script: str
+    arguments: list[str]
+    command: list[str]
+    tags: dict[str, str | None]
+    properties: dict[str, str]
+    parameters: dict[str, str]
+    metrics: dict[str, float | str | None] = Field(..., description="Last value of each scalar metric.")
+    notes: str
+    error: dict[str, Any] | None
+    warnings: list[str]
+    snapshot: str | None
+    created_by: str | None
+    created_at: dt.datetime
+    started_at: dt.datetime | None
+    ended_at: dt.datetime | None
+    archived: bool
+    url: str = Field(..., description="Its page in the studio.")
+    queue_position: int | None = Field(None, description="1 is next; only for one run at a time.")
+    log_stream: str | None = Field(None, description="Key of the live output's stream.")
+    output_bytes: int
+
+
+class PreviewOut(Schema):
+    runs: list[str]
+    bytes: int = Field(..., description="Bytes of outputs and logs that would be freed.")
+    snapshot_bytes: int = Field(..., description="Bytes of source folders that nothing else uses.")
+    blockers: list[str] = Field(..., description="Why some of them cannot be deleted now.")
+
+
+class EventsAccepted(Schema):
+    accepted: int = Field(..., description="Events that were written.")
+    refused: int = Field(0, description="Lines or objects that could not be used.")
+
+
+class FileOut(Schema):
+    path: str
+    size: int
+    modified: float | None = Field(None, description="Unix seconds.")
+    kind: str = Field("file", description="file or folder.")
+
+
+class UploadState(Schema):
+    path: str
+    offset: int = Field(..., description="Bytes that are here: the next chunk starts there.")
+    complete: bool
+
+
+class SearchHit(Schema):
+    line: int
+    offset: int
+    text: str
+
+
+class SearchOut(Schema):
+    hits: list[SearchHit]
+    next: int | None = Field(None, description="Search on from here with `after`.")
+    scanned: int = Field(..., description="Bytes that were looked at.")
+
+
+class ExperimentOut(Schema):
+    name: str
+    description: str
+    tags: dict[str, Any]
+    run_count: int
+    last_run_at: dt.datetime | None
+    created_at: dt.datetime
+    archived: bool
+    url: str
+
+
+class ExperimentPatch(Input):
+    archived: bool | None = None
+    description: str | None = None
+    tags: dict[str, str | None] | None = None

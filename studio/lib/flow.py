@@ -1,0 +1,146 @@
+"""Bodies of any size through Daphne with flat memory.
+
+As it comes, Daphne reads a whole request body into memory (its temporary file into a queue of messages, and Django
+writes them into another temporary file), and takes whatever the application sends without looking whether the client
+keeps up. Here a request hands its temporary file on as it is, and a send waits while the connection's buffer is full.
+
+``install()`` teaches Daphne both; ``FlowHandler`` is Django's ASGI handler that takes the file. Under any other ASGI
+server ``FlowHandler`` is Django's own handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.handlers.asgi import ASGIHandler
+
+BODY_FILE = "atelier.body"  # in the scope: the request's body, an open file at its start
+SPOOL_BYTES = 100_000  # smaller bodies go the usual way, in memory
+SEND_BYTES = 1 << 20
+
+
+class _Receive:
+    """The ``receive`` of a request whose body is a file already."""
+
+    def __init__(self, receive: Any, body: Any) -> None:
+        self.receive, self.body = receive, body
+
+    async def __call__(self) -> Any:
+        return await self.receive()
+
+
+class FlowHandler(ASGIHandler):
+    """Django's handler with larger messages, and with request bodies taken over as files."""
+
+    chunk_size = SEND_BYTES
+
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        body = scope.pop(BODY_FILE, None)
+        await super().handle(scope, _Receive(receive, body) if body is not None else receive, send)
+
+    async def read_body(self, receive: Any) -> Any:
+        if isinstance(receive, _Receive):
+            await receive()  # the empty message that stands for the body
+            return receive.body
+        return await super().read_body(receive)
+
+
+def get_asgi_application() -> FlowHandler:
+    """As ``django.core.asgi.get_asgi_application``."""
+    import django
+
+    django.setup(set_prefix=False)
+    install()
+    return FlowHandler()
+
+
+def _spool() -> Any:
+    """A temporary file on the disk that keeps the bytes in the end: /tmp may be memory, or small."""
+    folder = Path(settings.ATELIER_DATA) / "tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryFile(dir=folder)
+
+
+def install() -> None:
+    """Make this process's Daphne hand bodies on as files and wait for slow clients. Again: nothing happens."""
+    from daphne import http_protocol, server
+
+    if issubclass(http_protocol.WebRequest, _Flow):
+        return
+    create_application, reply = server.Server.create_application, server.Server.handle_reply
+
+    def create(self: Any, protocol: Any, scope: dict[str, Any]) -> Any:
+        if isinstance(protocol, _Flow):
+            protocol.hand_over(scope)
+        return create_application(self, protocol, scope)
+
+    async def handle_reply(self: Any, protocol: Any, message: dict[str, Any]) -> None:
+        await reply(self, protocol, message)
+        if isinstance(protocol, _Flow) and protocol.room is not None:
+            await protocol.room.wait()
+
+    http_protocol.WebRequest = type("FlowRequest", (_Flow, http_protocol.WebRequest), {})
+    server.Server.create_application = create
+    server.Server.handle_reply = handle_reply
+
+
+class _Flow:
+    """What is added to Daphne's request: a push producer of its connection, which says when there is room."""
+
+    room: asyncio.Event | None = None
+    content: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._parsePOSTFormSubmission = False  # Twisted would parse multipart bodies in memory, for nobody
+
+    def gotLength(self, length: int | None) -> None:  # noqa: N802 - Twisted's names from here on
+        if length is None or length >= SPOOL_BYTES:
+            self.content = _spool()
+        else:
+            self.content = io.BytesIO()
+
+    def hand_over(self, scope: dict[str, Any]) -> None:
+        """Put a body that lies in a file into the scope, and leave an empty one for Daphne to read."""
+        if scope.get("type") != "http" or isinstance(self.content, io.BytesIO):
+            return
+        self.content.flush()
+        body = os.fdopen(os.dup(self.content.fileno()), "rb")
+        body.seek(0)
+        scope[BODY_FILE] = body
+        self.content.close()
+        self.content = io.BytesIO()
+
+    def handle_reply(self, message: dict[str, Any]) -> None:
+        if self.room is None and message.get("more_body") and not self.finished and self.channel is not None:  # type: ignore[attr-defined]
+            self.room = asyncio.Event()
+            self.room.set()
+            self.registerProducer(self, True)  # type: ignore[attr-defined]
+        super().handle_reply(message)  # type: ignore[misc]
+
+    def pauseProducing(self) -> None:  # noqa: N802
+        if self.room is not None:
+            self.room.clear()
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        if self.room is not None:
+            self.room.set()
+
+    def stopProducing(self) -> None:  # noqa: N802
+        self.resumeProducing()
+
+    def finish(self) -> None:
+        self.resumeProducing()
+        if self.room is not None and self.producer is not None:  # type: ignore[attr-defined]
+            self.unregisterProducer()  # type: ignore[attr-defined]
+        super().finish()  # type: ignore[misc]
+
+    def connectionLost(self, reason: Any) -> None:  # noqa: N802
+        self.resumeProducing()
+        super().connectionLost(reason)  # type: ignore[misc]
