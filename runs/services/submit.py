@@ -1,0 +1,373 @@
+"""From a request to a run: everything is checked first, then the run and its unit are written together or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from compute import services as compute_services
+from compute.models import Environment, Target, UnitKind
+from runs.models import Experiment, Run, RunParameter, RunProperty, RunTag, Snapshot
+from runs.parameters import as_number, parse_arguments
+from runs.services.snapshots import snapshot_code
+from studio.accounts.models import User, Workspace
+from studio.accounts.services import audit
+from studio.lib import storage
+from studio.lib.errors import AtelierError, Conflict, Invalid
+
+EXPERIMENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}\Z")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+# Set by Atelier itself; a value from outside would point the run at another one.
+RESERVED = ("AZUREML_RUN_ID", "AZUREML_RUN_TOKEN", "AZUREML_ARM_", "AZUREML_EXPERIMENT_ID", "AZUREML_SERVICE_ENDPOINT", "ATELIER_")
+MAX_SPEC_BYTES = 256 * 1024
+
+
+def argument_text(value: Any) -> str:
+    """An argument as the command line has it: ``1.0`` -> ``"1.0"``, ``True`` -> ``"True"``. None raises Invalid."""
+    if value is None:
+        raise Invalid(_("An argument is None: give a value, or leave the argument out."), field="arguments")
+    if isinstance(value, (dict, list)):
+        raise Invalid(_("An argument is a %(kind)s: write it as text.") % {"kind": type(value).__name__}, field="arguments")
+    text = value if isinstance(value, str) else str(value)
+    if "\x00" in text:
+        raise Invalid(_("An argument holds a NUL character."), field="arguments")
+    return text
+
+
+def tag_values(raw: Any) -> dict[str, str | None]:
+    """Tags as they are stored. A plain string is one tag without a value, as in v1; values become text."""
+    if not raw:
+        return {}
+    if isinstance(raw, str):
+        raw = {raw: None}
+    if not isinstance(raw, Mapping):
+        raise Invalid(_("Tags are names with values."), field="tags")
+    cleaned = {}
+    for key, value in raw.items():
+        name = str(key).replace("\x00", "").strip()
+        if not name or len(name) > 255:
+            raise Invalid(_("A tag's name has 1 to 255 characters."), field="tags")
+        cleaned[name] = None if value is None else str(value).replace("\x00", "")
+    return cleaned
+
+
+class _Checks:
+    """Collects what is wrong, field by field, so that a person sees all of it at once."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, list[str]] = {}
+
+    def say(self, field: str, message: str) -> None:
+        self.errors.setdefault(field, []).append(message)
+
+    def attempt(self, field: str, what: Any, *arguments: Any, default: Any) -> Any:
+        """``what(*arguments)``, or ``default`` with its complaint written down."""
+        try:
+            return what(*arguments)
+        except AtelierError as error:
+            self.say(field, error.detail)
+            return default
+
+    def raise_all(self) -> None:
+        if self.errors:
+            raise Invalid(" ".join(message for messages in self.errors.values() for message in messages), errors=self.errors)
+
+
+def check_experiment(name: str) -> str:
+    if not EXPERIMENT_NAME.match(name or ""):
+        raise Invalid(
+            _("An experiment's name has 1 to 255 letters, digits, dots, dashes and underscores, and starts with a letter or digit."),
+            field="experiment",
+        )
+    return name
+
+
+def _check_script(checks: _Checks, script: str, command: list[str], snapshot: Snapshot | None) -> str:
+    """The script's path in the snapshot."""
+    if command:
+        return script or ""
+    if not script:
+        checks.say("script", _("Choose the script that the run starts, or give a command."))
+        return ""
+    clean: str = checks.attempt("script", lambda: storage.clean_relative(script, field="script"), default="")
+    if clean and snapshot is not None and not any(file["path"] == clean for file in snapshot.files):
+        scripts = [file["path"] for file in snapshot.files if file["path"].endswith(".py")][:10]
+        hint = _("Scripts in it: %(names)s.") % {"names": ", ".join(scripts)} if scripts else _("It has no Python script.")
+        checks.say("script", _("%(script)s is not in the source folder.") % {"script": clean} + " " + hint)
+    return clean
+
+
+def _variables(raw: Mapping[str, Any] | None) -> dict[str, str]:
+    cleaned = {}
+    for name, value in (raw or {}).items():
+        if not _VARIABLE.match(name):
+            raise Invalid(
+                _("%(name)s is no name for an environment variable: letters, digits and underscores.") % {"name": repr(name)[:80]}
+            )
+        if name.startswith(RESERVED):
+            raise Invalid(_("%(name)s is set by Atelier itself: choose another name.") % {"name": name})
+        text = "" if value is None else str(value)
+        if "\x00" in text:
+            raise Invalid(_("The value of %(name)s holds a NUL character.") % {"name": name})
+        cleaned[name] = text
+    return cleaned
+
+
+def _time_limit(value: Any) -> int | None:
+    if value in (None, "", 0):
+        return None
+    try:
+        seconds = int(value)
+    except (TypeError, ValueError):
+        seconds = -1
+    if not 0 < seconds <= 2_147_483_647:
+        raise Invalid(_("The time limit is a number of seconds above 0."))
+    return seconds
+
+
+def _argv(script: str, arguments: list[str], command: list[str]) -> list[str]:
+    return [*command, *arguments] if command else ["{python}", "-u", script, *arguments]
+
+
+def run_environment(workspace: Workspace, experiment: Experiment, run_id: str, number: int) -> dict[str, str]:
+    """The variables by which a script, and code written for v1, knows where it is. The token is added by ``compute``."""
+    return {
+        "AZUREML_RUN_ID": run_id,
+        "AZUREML_ARM_SUBSCRIPTION": workspace.subscription_id,
+        "AZUREML_ARM_RESOURCEGROUP": workspace.resource_group,
+        "AZUREML_ARM_WORKSPACE_NAME": workspace.name,
+        "AZUREML_ARM_PROJECT_NAME": experiment.name,
+        "AZUREML_EXPERIMENT_ID": str(experiment.pk),
+        "AZUREML_SERVICE_ENDPOINT": settings.ATELIER_URL,
+        "ATELIER_RUN_NUMBER": str(number),
+    }
+
+
+def experiment_number(workspace: Workspace, name: str) -> tuple[Experiment, int]:
+    """The experiment, made when it is new, and the number of its next run. Inside a transaction.
+
+    The number is taken by one conditional UPDATE, so that two submits at the same moment never share one.
+    A new run brings an archived experiment back into the list.
+    """
+    check_experiment(name)
+    while True:
+        experiment = Experiment.objects.filter(workspace=workspace, name=name).first()
+        if experiment is None:
+            experiment, _made = Experiment.objects.get_or_create(workspace=workspace, name=name)
+        number = experiment.run_count + 1
+        now = timezone.now()
+        taken = Experiment.objects.filter(pk=experiment.pk, run_count=experiment.run_count).update(
+            run_count=number, last_run_at=now, archived_at=None
+        )
+        if taken:
+            experiment.run_count, experiment.last_run_at, experiment.archived_at = number, now, None
+            return experiment, number
+
+
+def new_run_id(experiment: str) -> str:
+    return f"{experiment}_{int(time.time())}_{secrets.token_hex(4)}"
+
+
+def write_attributes(
+    run: Run, *, parameters: Mapping[str, str], tags: Mapping[str, str | None], properties: Mapping[str, str]
+) -> None:
+    """The rows of a run that was just made; one statement each, none for what is empty."""
+    RunParameter.objects.bulk_create(
+        RunParameter(
+            run=run,
+            workspace_id=run.workspace_id,
+            experiment_id=run.experiment_id,
+            name=name,
+            value=value,
+            number=as_number(value),
+        )
+        for name, value in parameters.items()
+    )
+    RunTag.objects.bulk_create(RunTag(run=run, key=key, value=value) for key, value in tags.items())
+    RunProperty.objects.bulk_create(RunProperty(run=run, key=key, value=str(value)) for key, value in properties.items())
+
+
+def earlier(workspace: Workspace, user: User, key: str | None, digest: str) -> Run | None:
+    """The run that an earlier request with this idempotency key made; Conflict where that request was another one."""
+    if not key:
+        return None
+    run = Run.objects.filter(workspace=workspace, created_by=user, idempotency_key=key).select_related("experiment").first()
+    if run is not None and run.request_digest != digest:
+        raise Conflict(
+            _("The idempotency key %(key)s was used for another request (run %(run)s). Use a new key for a new request.")
+            % {"key": key, "run": run.run_id}
+        )
+    return run
+
+
+def run_submit(
+    *,
+    workspace: Workspace,
+    user: User,
+    experiment: str,
+    script: str,
+    arguments: Sequence[Any],
+    command: Sequence[Any] | None = None,
+    snapshot: Snapshot | None,
+    target: Target | None,
+    environment: Environment | None,
+    environment_variables: Mapping[str, Any] | None = None,
+    tags: Any = None,
+    properties: Mapping[str, Any] | None = None,
+    time_limit_s: int | None = None,
+    name: str = "",
+    parent: Run | None = None,
+    idempotency_key: str | None = None,
+    request: HttpRequest | None = None,
+    action: str = "run.submit",
+) -> Run:
+    """A new run, already on its way.
+
+    Raises Invalid with every field that is wrong; Conflict where the idempotency key was used for another request.
+    The same key with the same request gives the same run again. ``time_limit_s`` in seconds.
+    """
+    checks = _Checks()
+    checks.attempt("experiment", check_experiment, experiment, default="")
+    words = [checks.attempt("arguments", argument_text, one, default="") for one in arguments or ()]
+    line = [checks.attempt("command", argument_text, one, default="") for one in command or ()]
+    if snapshot is None and not line:
+        checks.say("snapshot", _("Give the source folder, its files, or a pasted script."))
+    script = _check_script(checks, script, line, snapshot)
+    variables = checks.attempt("environment_variables", _variables, environment_variables, default={})
+    labels = checks.attempt("tags", tag_values, tags, default={})
+    fixed = checks.attempt("properties", tag_values, properties, default={})
+    limit = checks.attempt("time_limit_s", _time_limit, time_limit_s, default=None)
+    _check_owned(checks, workspace, snapshot=snapshot, target=target, environment=environment, parent=parent)
+    if len(name) > 255:
+        checks.say("name", _("A run's name has at most 255 characters."))
+    if idempotency_key is not None and len(idempotency_key) > 200:
+        checks.say("idempotency_key", _("An idempotency key has at most 200 characters."))
+    if sum(map(len, words)) + sum(map(len, line)) + sum(len(k) + len(v) for k, v in variables.items()) > MAX_SPEC_BYTES:
+        checks.say("arguments", _("Arguments and environment variables are together larger than a command line may be."))
+    checks.raise_all()
+    assert target is not None  # noqa: S101 - _check_owned has said so
+
+    asked = {
+        "experiment": experiment, "script": script, "arguments": words, "command": line, "variables": variables,
+        "snapshot": snapshot.pk if snapshot else None, "target": target.pk, "name": name, "tags": labels,
+        "environment": environment.content_hash if environment else None, "properties": fixed, "limit": limit,
+        "parent": parent.pk if parent else None,
+    }  # fmt: skip
+    digest = hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    if found := earlier(workspace, user, idempotency_key, digest):
+        return found
+    draft = Run(
+        workspace=workspace, name=name, parent=parent, target=target, environment=environment, snapshot=snapshot,
+        script=script, arguments=words, command=line, environment_variables=variables, time_limit_s=limit,
+        idempotency_key=idempotency_key or None, request_digest=digest, created_by=user,
+    )  # fmt: skip
+    try:
+        with transaction.atomic():
+            return _write(draft, experiment, labels, {k: v or "" for k, v in fixed.items()}, action, request)
+    except IntegrityError:
+        # Two requests with one key at the same moment: the other one was first.
+        if found := earlier(workspace, user, idempotency_key, digest):
+            return found
+        raise
+
+
+def _check_owned(
+    checks: _Checks,
+    workspace: Workspace,
+    *,
+    snapshot: Snapshot | None,
+    target: Target | None,
+    environment: Environment | None,
+    parent: Run | None,
+) -> None:
+    """What a run refers to belongs to its workspace."""
+    for field, thing in (("snapshot", snapshot), ("environment", environment), ("target", target), ("parent", parent)):
+        if thing is not None and thing.workspace_id != workspace.pk:
+            checks.say(field, _("There is no such %(field)s in this workspace.") % {"field": field})
+    if target is None:
+        checks.say("target", _("Choose the compute target that the run goes to."))
+
+
+def _write(
+    run: Run, experiment: str, tags: dict[str, str | None], properties: dict[str, str], action: str, request: HttpRequest | None
+) -> Run:
+    """Every row of the submit; inside the caller's transaction."""
+    workspace, environment, snapshot = run.workspace, run.environment, run.snapshot
+    if snapshot is not None and not Snapshot.objects.filter(pk=snapshot.pk).exists():
+        raise Conflict(_("The source folder was deleted a moment ago, with the last run that used it: submit again."))
+    run.experiment, run.number = experiment_number(workspace, experiment)
+    run.run_id, run.key = new_run_id(experiment), uuid.uuid4().hex
+    recipe_variables = (environment.recipe.get("variables") or {}) if environment else {}
+    assert run.target is not None  # noqa: S101 - checked by run_submit
+    unit, _token = compute_services.unit_create(
+        workspace=workspace,
+        target=run.target,
+        kind=UnitKind.COMMAND,
+        spec={
+            "argv": _argv(run.script, run.arguments, run.command),
+            "env": {
+                **{name: str(value) for name, value in recipe_variables.items()},
+                **run.environment_variables,
+                **run_environment(workspace, run.experiment, run.run_id, run.number),
+            },
+            "code": snapshot_code(snapshot) if snapshot else [],
+            "restart": "never",
+            "grace_s": 30.0,
+            "resources": {},
+            "environment": environment.content_hash if environment else None,
+            "environment_id": environment.pk if environment else None,
+        },
+        secrets=None,
+        label=run.run_id,
+        environment=environment,
+        time_limit_s=float(run.time_limit_s) if run.time_limit_s else None,
+        key=run.key,
+    )
+    run.unit = unit
+    run.save(force_insert=True)
+    parameters = parse_arguments(run.arguments or run.command)
+    write_attributes(run, parameters=parameters, tags=tags, properties=properties)
+    audit(run.created_by, action, workspace=workspace, object=run, label=run.run_id, request=request)
+    return run
+
+
+CHANGES = frozenset({
+    "experiment", "script", "arguments", "command", "snapshot", "target", "environment", "environment_variables",
+    "tags", "properties", "time_limit_s", "name", "parent", "idempotency_key", "request",
+})  # fmt: skip
+
+
+def run_resubmit(run: Run, *, user: User, **changes: Any) -> Run:
+    """A new run like ``run`` with ``changes`` (keyword arguments of ``run_submit``). Interactive runs cannot be resubmitted."""
+    if run.type != "script":
+        raise Conflict(_("%(run)s was reported by a script and not submitted: there is nothing to submit again.") % {"run": run})
+    unknown = changes.keys() - CHANGES
+    if unknown:
+        raise Invalid(_("A resubmit cannot change %(names)s.") % {"names": ", ".join(sorted(unknown))}, field="changes")
+    request: dict[str, Any] = {
+        "experiment": run.experiment.name,
+        "script": run.script,
+        "arguments": run.arguments,
+        "command": run.command,
+        "snapshot": run.snapshot,
+        "target": run.target,
+        "environment": run.environment,
+        "environment_variables": run.environment_variables,
+        "tags": dict(run.tag_rows.values_list("key", "value")),
+        "time_limit_s": run.time_limit_s,
+        "name": run.name,
+        **changes,
+    }
+    return run_submit(workspace=run.workspace, user=user, action="run.resubmit", **request)
