@@ -18,7 +18,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 ATELIER_DATA = Path(env.text("ATELIER_DATA") or BASE_DIR / "data").resolve()
 ATELIER_HOST = env.text("ATELIER_HOST", "127.0.0.1")
 ATELIER_PORT = env.integer("ATELIER_PORT", 8700, minimum=1)
-ATELIER_URL = env.text("ATELIER_URL") or f"http://{'127.0.0.1' if ATELIER_HOST == '0.0.0.0' else ATELIER_HOST}:{ATELIER_PORT}"
+EVERYWHERE = ATELIER_HOST == "0.0.0.0"  # noqa: S104 - compared, not bound
+ATELIER_URL = env.text("ATELIER_URL") or f"http://{'127.0.0.1' if EVERYWHERE else ATELIER_HOST}:{ATELIER_PORT}"
 ATELIER_KEYS_FILE = Path(env.text("ATELIER_KEYS_FILE") or ATELIER_DATA / "secrets" / "fernet.keys")
 ATELIER_SNAPSHOT_MAX_BYTES = env.integer("ATELIER_SNAPSHOT_MAX_BYTES", 300 * 1024 * 1024, minimum=1)
 ATELIER_SNAPSHOT_MAX_FILES = env.integer("ATELIER_SNAPSHOT_MAX_FILES", 2000, minimum=1)
@@ -27,9 +28,10 @@ ATELIER_SERVICE_HOST = env.text("ATELIER_SERVICE_HOST", "127.0.0.1")
 ATELIER_SERVICE_PORTS = env.text("ATELIER_SERVICE_PORTS", "8750-8849")
 
 DEBUG = env.flag("ATELIER_DEBUG")
+TESTING = "pytest" in sys.modules
 SECRET_KEY = env.text("ATELIER_SECRET_KEY") or secret_files.secret_key(ATELIER_DATA / "secrets" / "django.key")
 HTTPS = ATELIER_URL.startswith("https://")
-ALLOWED_HOSTS = env.words("ATELIER_ALLOWED_HOSTS", "*" if ATELIER_HOST == "0.0.0.0" else "127.0.0.1,localhost,[::1]")
+ALLOWED_HOSTS = env.words("ATELIER_ALLOWED_HOSTS", "*" if EVERYWHERE else "127.0.0.1,localhost,[::1]")
 CSRF_TRUSTED_ORIGINS = env.words("ATELIER_TRUSTED_ORIGINS", ATELIER_URL)
 
 INSTALLED_APPS = [
@@ -114,7 +116,12 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # The broker's socket lies under the data folder, or under /tmp where that path is too long for a socket.
 VALKEY_SOCKET = broker.socket_path(ATELIER_DATA)
 REDIS_URL = env.text("REDIS_URL") or f"unix://{VALKEY_SOCKET}"
-CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}}
+if not TESTING:
+    # Rate limits count across processes.
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+CHANNEL_LAYERS = {
+    "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
+}
 
 CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
 CELERY_TASK_IGNORE_RESULT = True
@@ -127,7 +134,10 @@ CELERY_TIMEZONE = "UTC"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 
 AUTH_USER_MODEL = "accounts.User"
-AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "allauth.account.auth_backends.AuthenticationBackend"]
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "allauth.account.auth_backends.AuthenticationBackend",
+]
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
@@ -146,7 +156,35 @@ ACCOUNT_EMAIL_VERIFICATION = env.text("ATELIER_EMAIL_VERIFICATION", "none")
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_ADAPTER = "studio.accounts.adapter.AccountAdapter"
+SOCIALACCOUNT_ADAPTER = "studio.accounts.adapter.SocialAccountAdapter"
+SOCIALACCOUNT_PROVIDERS: dict[str, Any] = {}
+if env.text("ATELIER_OIDC_SERVER"):
+    SOCIALACCOUNT_PROVIDERS["openid_connect"] = {
+        "OAUTH_PKCE_ENABLED": True,
+        "APPS": [
+            {
+                "provider_id": "oidc",
+                "name": env.text("ATELIER_OIDC_NAME", "Single sign-on"),
+                "client_id": env.text("ATELIER_OIDC_CLIENT_ID"),
+                "secret": env.text("ATELIER_OIDC_CLIENT_SECRET"),
+                "settings": {"server_url": env.text("ATELIER_OIDC_SERVER")},
+            }
+        ],
+    }
+MFA_ADAPTER = "studio.accounts.adapter.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_TOTP_ISSUER = "Atelier"
+# How many proxies in front of us may be believed about the caller's address (rate limits, audit log).
+ALLAUTH_TRUSTED_PROXY_COUNT = env.integer("ATELIER_TRUSTED_PROXIES", 0, minimum=0)
+
+# Without a mail server, mails (password resets) go to the web server's log.
+EMAIL_HOST = env.text("ATELIER_EMAIL_HOST")
+EMAIL_PORT = env.integer("ATELIER_EMAIL_PORT", 587, minimum=1)
+EMAIL_HOST_USER = env.text("ATELIER_EMAIL_USER")
+EMAIL_HOST_PASSWORD = env.text("ATELIER_EMAIL_PASSWORD")
+EMAIL_USE_TLS = env.flag("ATELIER_EMAIL_TLS", True)
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'}.EmailBackend"
+DEFAULT_FROM_EMAIL = env.text("ATELIER_EMAIL_FROM", "atelier@localhost.localdomain")
 
 LANGUAGE_CODE = env.text("ATELIER_LANGUAGE", "en")
 TIME_ZONE = env.text("ATELIER_TIME_ZONE", "UTC")
@@ -156,7 +194,6 @@ USE_TZ = True
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-TESTING = "pytest" in sys.modules
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {

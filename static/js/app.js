@@ -115,6 +115,11 @@
     if (await ask({ ...question(event.detail.elt), text: event.detail.question })) event.detail.issueRequest(true);
   });
 
+  // A select that saves itself; without JavaScript its form has a button.
+  document.addEventListener("change", (event) => {
+    if (event.target.dataset?.submitOnChange !== undefined) event.target.form.requestSubmit();
+  });
+
   // ---------- copy ----------
 
   const copy = async (button) => {

@@ -25,9 +25,7 @@ def flag(name: str, default: bool = False, *, environ: Mapping[str, str] | None 
     raise ConfigurationError(f"{name}={raw!r} is not a yes or a no. Use one of: 1, true, yes, on, 0, false, no, off.")
 
 
-def integer(
-    name: str, default: int, *, minimum: int | None = None, environ: Mapping[str, str] | None = None
-) -> int:
+def integer(name: str, default: int, *, minimum: int | None = None, environ: Mapping[str, str] | None = None) -> int:
     raw = text(name, environ=environ)
     if not raw:
         return default

@@ -9,7 +9,12 @@ from django.shortcuts import render
 
 
 def render_page(
-    request: HttpRequest, template: str, context: dict[str, Any] | None = None, *, part: str | None = None, status: int = 200
+    request: HttpRequest,
+    template: str,
+    context: dict[str, Any] | None = None,
+    *,
+    part: str | None = None,
+    status: int = 200,
 ) -> HttpResponse:
     """The whole page, or for an htmx request the named ``{% partialdef part %}`` of the same template."""
     htmx = getattr(request, "htmx", None)

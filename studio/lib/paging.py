@@ -32,5 +32,7 @@ def decode_cursor(cursor: str, length: int) -> list[Any]:
     except (ValueError, UnicodeDecodeError):
         values = None
     if not isinstance(values, list) or len(values) != length:
-        raise Invalid(f"The cursor {cursor[:40]!r} is not one that this list gave out: start at the first page.", field="cursor")
+        raise Invalid(
+            f"The cursor {cursor[:40]!r} is not one that this list gave out: start at the first page.", field="cursor"
+        )
     return values

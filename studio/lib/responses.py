@@ -118,7 +118,9 @@ def harden(response: HttpResponseBase, name: str, *, attachment: bool) -> None:
     """Headers that keep a user's bytes from being run as a page of the studio."""
     response.headers["Content-Disposition"] = content_disposition(name, attachment=attachment)
     response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    response.headers["Content-Security-Policy"] = (
+        "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    )
     response.headers.setdefault("Cache-Control", "private, no-cache")
 
 
