@@ -20,6 +20,8 @@ def data_folder(tmp_path: Path, settings: object) -> Path:
     """Each test writes into its own data folder."""
     settings.ATELIER_DATA = tmp_path / "data"  # type: ignore[attr-defined]
     settings.ATELIER_KEYS_FILE = tmp_path / "data" / "secrets" / "fernet.keys"  # type: ignore[attr-defined]
+    # Argon2 is slow on purpose; tests/accounts/test_security.py looks at the real setting.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # type: ignore[attr-defined]
     return tmp_path / "data"
 
 

@@ -116,7 +116,10 @@ def principal_delete(*, principal: ServicePrincipal, user: User, request: HttpRe
 
 
 def token_exchange(client_id: str, client_secret: str) -> tuple[str, int]:
-    """OAuth 2 client credentials: (access token, seconds it lives). Raises NotAuthenticated without saying which part is wrong."""
+    """OAuth 2 client credentials: (access token, seconds it lives).
+
+    Raises NotAuthenticated without saying which part is wrong.
+    """
     refused = NotAuthenticated("The client id or the client secret is wrong, or the service principal is disabled.")
     try:
         identity = uuid.UUID(client_id)

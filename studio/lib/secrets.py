@@ -53,7 +53,8 @@ def decrypt(stored: str) -> str:
         return _fernet().decrypt(stored.encode("ascii")).decode()
     except InvalidToken as error:
         raise SecretUnreadable(
-            f"A stored secret cannot be opened with the keys in {_keys_path().name}. Put the old key back into that file."
+            f"A stored secret cannot be opened with the keys in {_keys_path().name}. "
+            "Put the old key back into that file."
         ) from error
 
 
