@@ -3,3 +3,6 @@ from django.apps import AppConfig
 
 class ComputeConfig(AppConfig):
     name = "compute"
+
+    def ready(self) -> None:
+        from compute import env_receivers  # noqa: F401 - importing connects them

@@ -115,7 +115,7 @@ def _specifier(rest: str, spec: str) -> str:
     if "|" in rest:
         raise Unreadable(f"{spec!r}: alternatives with | cannot be expressed for pip. Choose one range.")
     words = rest.split()
-    if len(words) == 2 and not _CLAUSE.match(rest.replace(" ", "")):
+    if len(words) == 2 and words[0][0].isdigit() and words[1][0] not in "<>=!~":
         rest = words[0] + "="  # "1.19.2 py36_0": a version and a build string
     elif len(words) > 1:
         rest = "".join(words)

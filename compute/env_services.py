@@ -1,0 +1,277 @@
+"""Environments as rows: registering recipes, and having each built exactly once per target.
+
+Who wants to run something calls ``environment_prepare`` and looks at the build's state; ``build_finished`` says when
+to look again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from compute import states
+from compute.drivers.local import machine_python
+from compute.environments import Recipe, choose_python, content_hash, recipe_from_dict
+from compute.models import Environment, EnvironmentBuild, Target, Unit, UnitKind
+from compute.resolving import uv_binary
+from compute.shim import build_venv
+from compute.signals import build_finished
+from studio.accounts.models import User, Workspace
+from studio.accounts.services import audit
+from studio.lib import storage
+from studio.lib.errors import Conflict, Invalid
+
+BUILDING, READY, FAILED = "building", "ready", "failed"
+BUILD_TIME_LIMIT_S = 3600.0
+_USED_AGAIN = dt.timedelta(minutes=1)
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+
+CURATED: dict[str, tuple[str, Recipe]] = {
+    "system": (
+        "This machine's own Python, with what is installed there.",
+        Recipe(kind="system"),
+    ),
+    "AzureML-Minimal": ("Python and nothing else: the azureml names are always there.", Recipe(kind="pip")),
+    "AzureML-Tutorial": (
+        "scikit-learn, pandas, NumPy, joblib and Matplotlib.",
+        Recipe(kind="pip", packages=["joblib", "matplotlib", "numpy", "pandas", "scikit-learn"]),
+    ),
+}
+
+
+def environment_register(
+    *,
+    workspace: Workspace,
+    name: str,
+    recipe: Recipe,
+    user: User | None,
+    curated: bool = False,
+    anonymous: bool = False,
+    description: str = "",
+    tags: dict[str, Any] | None = None,
+) -> Environment:
+    """The environment of this name and content: an existing version when one is equal, else the next one.
+
+    An anonymous one may come without a name. Raises Invalid for an unusable name, Conflict for a curated one's.
+    """
+    digest = content_hash(recipe)
+    name = name.strip() or (f"anonymous-{digest[:12]}" if anonymous else "")
+    if not _NAME.match(name):
+        raise Invalid(
+            _("Use up to 128 letters, digits, dots, hyphens and underscores, starting with a letter or digit."),
+            field="name",
+        )
+    if not curated and Environment.objects.filter(workspace=workspace, name=name, curated=True).exists():
+        raise Conflict(
+            _("%(name)s comes with the studio and does not change. Choose another name.") % {"name": name}, field="name"
+        )
+    stored = recipe.to_dict()
+    for _attempt in range(5):
+        same_name = Environment.objects.filter(workspace=workspace, name=name).order_by("-version")
+        for known in same_name.filter(content_hash=digest):
+            if known.recipe == stored:
+                return known
+        newest = same_name.values_list("version", flat=True).first() or 0
+        try:
+            with transaction.atomic():
+                made = Environment.objects.create(
+                    workspace=workspace,
+                    name=name,
+                    version=newest + 1,
+                    recipe=stored,
+                    content_hash=digest,
+                    curated=curated,
+                    anonymous=anonymous,
+                    description=description,
+                    tags=tags or {},
+                    created_by=user,
+                )
+                if user is not None and not anonymous:
+                    audit(user, "environment.register", workspace=workspace, object=made, label=str(made))
+        except IntegrityError:
+            continue  # somebody registered the same number in this moment
+        return made
+    raise Conflict(_("%(name)s is being registered by others right now. Try again.") % {"name": name}, field="name")
+
+
+def ensure_curated(workspace: Workspace) -> list[Environment]:
+    """The environments that every workspace has from the start. Idempotent."""
+    return [
+        environment_register(workspace=workspace, name=name, recipe=recipe, user=None, curated=True, description=text)
+        for name, (text, recipe) in CURATED.items()
+    ]
+
+
+def environment_prepare(
+    environment: Environment, target: Target, *, since: dt.datetime | None = None
+) -> EnvironmentBuild:
+    """The build of an environment on a target, started now when there is none. Never builds the same twice at once.
+
+    A build that failed is started again only when it failed before ``since`` (the moment when the caller's own unit
+    was made): so a new run tries again, and a waiting one does not for ever. ``detail["warnings"]`` holds what the run
+    should say, such as another Python than the recipe asks for. Raises Invalid where a strict recipe (or workspace)
+    asks for a Python that this machine does not have.
+    """
+    recipe = recipe_from_dict(environment.recipe)
+    if recipe.kind == "system":
+        return _system_build(environment, recipe, target)
+    strict = recipe.strict or bool(environment.workspace.preferences.get("strict_python"))
+    chosen = choose_python(recipe.python, strict)
+    with transaction.atomic():
+        build, made = EnvironmentBuild.objects.get_or_create(
+            content_hash=environment.content_hash, target=target, defaults={"state": BUILDING}
+        )
+        if made or (_is_stale(build, since) and _claim(build)):
+            _start(build, environment, recipe, chosen)
+        elif build.state == READY and (build.last_used_at is None or timezone.now() - build.last_used_at > _USED_AGAIN):
+            EnvironmentBuild.objects.filter(pk=build.pk).update(last_used_at=timezone.now())
+    return build
+
+
+def environment_rebuild(environment: Environment, target: Target) -> EnvironmentBuild:
+    """Build again what failed, or what is ready, from nothing. Raises Conflict while a build is running."""
+    recipe = recipe_from_dict(environment.recipe)
+    if recipe.kind == "system":
+        return _system_build(environment, recipe, target)
+    build = EnvironmentBuild.objects.filter(content_hash=environment.content_hash, target=target).first()
+    if build is None:
+        return environment_prepare(environment, target)
+    if build.state == BUILDING and not _is_stale(build, None):
+        raise Conflict(_("%(name)s is being built right now.") % {"name": environment})
+    chosen = choose_python(recipe.python, recipe.strict or bool(environment.workspace.preferences.get("strict_python")))
+    with transaction.atomic():
+        if _claim(build):
+            _marker_path(build.content_hash).unlink(missing_ok=True)
+            _start(build, environment, recipe, chosen)
+    return build
+
+
+def python_for(build: EnvironmentBuild) -> str:
+    """The interpreter of a ready build. Raises Conflict for one that is not ready."""
+    if build.state != READY:
+        raise Conflict(_("The environment is not ready: its build is %(state)s.") % {"state": build.state})
+    interpreter = build.detail.get("interpreter")
+    return str(interpreter or storage.environment_directory(build.content_hash) / "bin" / "python")
+
+
+def build_end(unit: Unit) -> None:
+    """Record the end of a build unit on its build. Called inside the transaction that ended the unit."""
+    for build in EnvironmentBuild.objects.filter(unit=unit, state=BUILDING):
+        marker = _marker(build.content_hash) if unit.state == states.COMPLETED else None
+        detail = dict(build.detail)
+        now = timezone.now()
+        if marker is not None:
+            detail.update({"python": marker["python"], "packages": marker["packages"], "seconds": marker["seconds"]})
+            detail.pop("error", None)
+            columns: dict[str, Any] = {"state": READY, "size": marker["size"], "ready_at": now, "last_used_at": now}
+        else:
+            detail.update(_failure(unit))
+            columns = {"state": FAILED, "size": 0, "ready_at": None}
+        detail["ended"] = now.timestamp()
+        if EnvironmentBuild.objects.filter(pk=build.pk, unit=unit, state=BUILDING).update(detail=detail, **columns):
+            build.refresh_from_db()
+            build_finished.send(EnvironmentBuild, build=build)
+
+
+def _failure(unit: Unit) -> dict[str, Any]:
+    """``error`` (the failing package first) and ``problems`` of a build that did not work."""
+    try:
+        problems = json.loads(
+            (storage.unit_directory(unit.key) / "outputs" / "problems.json").read_text(encoding="utf-8")
+        )
+    except (OSError, ValueError):
+        problems = []
+    if problems:
+        return {"error": " ".join(problem["message"] for problem in problems), "problems": problems}
+    if unit.state == states.CANCELED:
+        return {"error": _("The build was canceled."), "problems": []}
+    said = (unit.error or {}).get("message") or (unit.exit or {}).get("message")
+    return {"error": str(said or _("The build ended without a result. Its log says where.")), "problems": []}
+
+
+def _system_build(environment: Environment, recipe: Recipe, target: Target) -> EnvironmentBuild:
+    interpreter = recipe.interpreter or machine_python()
+    version = platform.python_version() if not recipe.interpreter else ""
+    build, _made = EnvironmentBuild.objects.get_or_create(
+        content_hash=environment.content_hash,
+        target=target,
+        defaults={"state": READY, "ready_at": timezone.now()},
+    )
+    if build.detail.get("interpreter") != interpreter:  # the studio moved to another virtual environment
+        build.detail = {"python": version, "interpreter": interpreter, "warnings": []}
+        build.save(update_fields=["detail"])
+    return build
+
+
+def _marker_path(digest: str) -> Path:
+    return storage.environment_directory(digest) / build_venv.READY
+
+
+def _marker(digest: str) -> dict[str, Any] | None:
+    found = build_venv.ready(str(storage.environment_directory(digest)))
+    return found if isinstance(found, dict) else None
+
+
+def _is_stale(build: EnvironmentBuild, since: dt.datetime | None) -> bool:
+    """Whether the build has to be made again: its folder is gone, its unit died unheard, or it failed before ``since``."""
+    if build.state == READY:
+        return not _marker_path(build.content_hash).exists()
+    if build.state == FAILED:
+        return since is not None and since.timestamp() > float(build.detail.get("ended", 0))
+    return build.unit is None or build.unit.state in states.TERMINAL
+
+
+def _claim(build: EnvironmentBuild) -> bool:
+    """One caller of many gets to start the build again."""
+    return bool(
+        EnvironmentBuild.objects.filter(pk=build.pk, state=build.state, unit_id=build.unit_id).update(
+            state=BUILDING, unit=None, ready_at=None
+        )
+    )
+
+
+def _start(
+    build: EnvironmentBuild, environment: Environment, recipe: Recipe, chosen: tuple[str, str, str | None]
+) -> None:
+    """Create the build's unit. Runs in the transaction that made or claimed the row, so there is exactly one."""
+    from compute.services import unit_create
+
+    version, python, warning = chosen
+    order = {
+        "directory": str(storage.environment_directory(build.content_hash).resolve()),
+        "uv": uv_binary(),
+        "python": python,
+        "python_version": version,
+        "packages": recipe.packages,
+        "unavailable": recipe.unavailable,
+        "label": str(environment),
+    }
+    script = Path(build_venv.__file__)
+    unit, _token = unit_create(
+        workspace=environment.workspace,
+        target=build.target,
+        kind=UnitKind.BUILD,
+        spec={
+            "argv": ["{python}", "-u", script.name],
+            "env": {"ATELIER_BUILD": json.dumps(order)},
+            "code": [{"path": script.name, "source": str(script), "mode": 0o644}],
+            "resources": {"slots": 0},
+        },
+        label=_("Environment %(name)s") % {"name": environment},
+        time_limit_s=BUILD_TIME_LIMIT_S,
+    )
+    build.unit, build.state = unit, BUILDING
+    build.detail = {
+        "requested": recipe.python,
+        "python": version,
+        "warnings": [*([warning] if warning else []), *recipe.notes],
+    }
+    build.save(update_fields=["unit", "state", "detail"])
