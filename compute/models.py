@@ -15,6 +15,13 @@ from django.utils.translation import gettext_lazy as _
 from studio.accounts.models import Workspace
 
 
+class TargetManager(models.Manager["Target"]):
+    """The targets that people see; those that were deleted stay as rows for the history of their units."""
+
+    def get_queryset(self) -> models.QuerySet[Target]:
+        return super().get_queryset().filter(deleted_at=None)
+
+
 class Target(models.Model):
     """A compute target: where units run. ``driver`` is a key of ``compute.drivers.registry``."""
 
@@ -29,9 +36,17 @@ class Target(models.Model):
     checked_at = models.DateTimeField(null=True, blank=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
+    deleted_at = models.DateTimeField(null=True, blank=True)
+
+    objects = TargetManager()
+    everything: models.Manager[Target] = models.Manager()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["workspace", "name"], name="target_name_once")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["workspace", "name"], name="target_name_once", condition=models.Q(deleted_at=None)
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -53,7 +68,9 @@ class Environment(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["workspace", "name", "version"], name="environment_version_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "name", "version"], name="environment_version_once")
+        ]
 
     def __str__(self) -> str:
         return f"{self.name}:{self.version}"
@@ -83,7 +100,8 @@ class Unit(models.Model):
     state = models.CharField(max_length=16, default="created")
     version = models.PositiveIntegerField(default=0)
     attempt = models.PositiveSmallIntegerField(default=1)
-    history: models.JSONField[list[Any], list[Any]] = models.JSONField(default=list)  # [[state, unix seconds, note], ...]
+    # [[state, unix seconds, note], ...]
+    history: models.JSONField[list[Any], list[Any]] = models.JSONField(default=list)
     handle: models.JSONField[dict[str, Any] | None, dict[str, Any] | None] = models.JSONField(null=True, blank=True)
     exit: models.JSONField[dict[str, Any] | None, dict[str, Any] | None] = models.JSONField(null=True, blank=True)
     error: models.JSONField[dict[str, Any] | None, dict[str, Any] | None] = models.JSONField(null=True, blank=True)
@@ -107,12 +125,9 @@ class Unit(models.Model):
     class Meta:
         indexes = [
             models.Index(fields=["target", "state", "queued_at"], name="unit_queue"),
-            # Only living units are ever due, so the index stays small with 100,000 ended ones.
-            models.Index(
-                fields=["next_check_at"],
-                name="unit_due",
-                condition=~models.Q(state__in=["completed", "failed", "canceled", "lost"]),
-            ),
+            # Ended units are never due, so the index stays small with 100,000 of them. The condition is one that
+            # both databases can prove from ``next_check_at <= x``.
+            models.Index(fields=["next_check_at"], name="unit_due", condition=models.Q(next_check_at__isnull=False)),
         ]
 
     def __str__(self) -> str:
@@ -140,7 +155,10 @@ class EnvironmentBuild(models.Model):
 
 
 class LogStream(models.Model):
-    """One append-only stream of a unit. The bytes are a file in the unit's directory; this row is touched at most once a second."""
+    """One append-only stream of a unit. The bytes are a file in the unit's directory.
+
+    This row is touched at most once a second.
+    """
 
     unit = models.ForeignKey(Unit, on_delete=models.CASCADE, related_name="streams")
     name = models.CharField(max_length=64, default="stdout")

@@ -24,7 +24,9 @@ class UnitSpec:
     env: dict[str, str] = field(default_factory=dict)
     secret_env: dict[str, str] = field(default_factory=dict)
     python: str | None = None  # interpreter of the prepared environment; None is the target's own
-    code: list[dict[str, Any]] = field(default_factory=list)  # [{"path", "source", "mode"}]: source is a file on this machine
+    code: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # [{"path", "source", "mode"}]: source is a file on this machine
     time_limit_s: float | None = None
     grace_s: float = 30.0
     restart: str = "never"

@@ -7,6 +7,8 @@ from celery import Celery
 from celery.signals import beat_init, worker_ready
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "studio.settings")
+# The checks import every page, which a worker never needs; migrate and the web process run them.
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 
 app = Celery("atelier")
 app.config_from_object("django.conf:settings", namespace="CELERY")

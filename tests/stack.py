@@ -54,8 +54,16 @@ def wait_until(what: str, check: Any, timeout: float = 30.0, every: float = 0.05
 class Stack:
     """The services of one installation. ``env`` is what a process of it needs; ``data`` its data folder."""
 
-    def __init__(self, folder: Path, *, environ: dict[str, str] | None = None, port: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        services: Iterable[str] = SERVICES,
+        environ: dict[str, str] | None = None,
+        port: int | None = None,
+    ) -> None:
         self.folder = Path(folder)
+        self.services = tuple(services)
         self.data = self.folder / "data"
         self.logs = self.folder / "service-logs"
         self.port = port or free_port()
@@ -83,7 +91,7 @@ class Stack:
     def __enter__(self) -> Stack:
         try:
             self.migrate()
-            self.start(*SERVICES)
+            self.start(*self.services)
         except BaseException:
             self.stop()
             raise
@@ -95,14 +103,14 @@ class Stack:
     def migrate(self) -> None:
         """The database, migrated. A fresh SQLite file is a copy of one migrated before from the same sources."""
         if "DATABASE_URL" in self.env or self.database.exists():
-            self.manage("migrate", "--no-input")
+            self.manage("migrate", "--no-input", "--skip-checks")
             return
         sources = hashlib.sha256()
         for path in sorted(ROOT.glob("*/migrations/*.py")) + sorted(ROOT.glob("studio/*/migrations/*.py")):
             sources.update(path.read_bytes())
         ready = Path(tempfile.gettempdir()) / f"atelier-migrated-{os.getuid()}-{sources.hexdigest()[:16]}.sqlite3"
         if not ready.exists():
-            self.manage("migrate", "--no-input")
+            self.manage("migrate", "--no-input", "--skip-checks")
             with contextlib.closing(sqlite3.connect(self.database)) as database:
                 database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             partial = ready.with_suffix(f".{os.getpid()}")

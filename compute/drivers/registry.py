@@ -1,0 +1,21 @@
+"""The kinds of compute. A new one is one new file and one row here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compute.drivers.base import Driver
+from compute.drivers.local import LocalDriver
+
+DRIVERS: dict[str, type[Driver]] = {
+    LocalDriver.name: LocalDriver,
+}
+
+
+def driver_class(name: str) -> type[Driver]:
+    """Raises KeyError for a kind that this version does not have."""
+    return DRIVERS[name]
+
+
+def make(name: str, config: dict[str, Any], secrets: dict[str, str]) -> Driver:
+    return DRIVERS[name](config, secrets)

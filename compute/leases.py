@@ -1,0 +1,34 @@
+"""A lease on a unit's row: who works on it just now. It runs out by itself when its holder is killed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from django.db.models import Q
+from django.utils import timezone
+
+from compute.models import Unit
+
+LEASE_S = 10.0
+
+
+def _me() -> str:
+    return f"{socket.gethostname()[:30]}:{os.getpid()}:{threading.get_ident()}"[:64]
+
+
+@contextmanager
+def lease(unit_id: int, seconds: float = LEASE_S) -> Iterator[bool]:
+    """Whether the lease was got. Two holders at once are unlikely and harmless: each change is conditional anyway."""
+    me, now = _me(), timezone.now()
+    free = Q(lease_until=None) | Q(lease_until__lt=now)
+    got = Unit.objects.filter(free, pk=unit_id).update(lease_until=now + timedelta(seconds=seconds), lease_owner=me)
+    try:
+        yield bool(got)
+    finally:
+        if got:
+            Unit.objects.filter(pk=unit_id, lease_owner=me).update(lease_until=None, lease_owner="")

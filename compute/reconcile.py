@@ -1,0 +1,129 @@
+"""The reconciling beat: whatever is due is looked at, whoever was killed in the middle of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from datetime import timedelta
+
+from django.utils import timezone
+
+from compute import selectors, states
+from compute.drivers.base import Driver, DriverError, Unreachable
+from compute.drivers.unit_folder import read_json, write_atomic
+from compute.models import LogStream, Target, Unit
+from compute.publish import publish
+from compute.services import observe
+from compute.services.advance import QUEUE_CHECK_S
+from compute.services.targets import target_driver
+from compute.services.units import after
+from compute.spec import Observation, Phase
+from studio.lib import storage
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 2000
+STEP_CHECK_S = 2.0
+ORPHAN_GRACE_S = 3600.0
+WATCHED = frozenset({states.STARTING, states.RUNNING, states.FINALIZING})
+
+_one_at_a_time = threading.Lock()
+
+
+def tick() -> int:
+    """Look at everything that is due; how many units that were. Idle, it is one indexed query."""
+    if not _one_at_a_time.acquire(blocking=False):
+        return 0
+    try:
+        due = list(
+            Unit.objects.filter(next_check_at__lte=timezone.now())
+            .select_related("target", "workspace")
+            .order_by("next_check_at")[:AT_ONCE]
+        )
+        if due:
+            _send_on([unit for unit in due if unit.state not in WATCHED])
+            _watch([unit for unit in due if unit.state in WATCHED])
+        return len(due)
+    finally:
+        _one_at_a_time.release()
+
+
+def _send_on(units: list[Unit]) -> None:
+    """Units whose message was lost, or whose worker was killed: the work is given out again."""
+    queued = [unit for unit in units if unit.state == states.QUEUED]
+    others = [unit for unit in units if unit.state in states.LIVE and unit.state != states.QUEUED]
+    if queued:
+        ids = [unit.pk for unit in queued]
+        Unit.objects.filter(pk__in=ids, state=states.QUEUED).update(next_check_at=after(QUEUE_CHECK_S))
+        for target_id in {unit.target_id for unit in queued}:
+            publish("compute.queue", target_id)
+    for unit in others:
+        Unit.objects.filter(pk=unit.pk, version=unit.version).update(next_check_at=after(STEP_CHECK_S))
+        publish("compute.advance", unit.pk)
+
+
+def _watch(units: list[Unit]) -> None:
+    """Started units, in one look per target."""
+    by_target: dict[int, list[Unit]] = defaultdict(list)
+    for unit in units:
+        by_target[unit.target_id].append(unit)
+    for group in by_target.values():
+        try:
+            driver = target_driver(group[0].target)
+        except Exception:
+            log.exception("target %s has no usable driver", group[0].target)
+            continue
+        seen = _look(driver, group)
+        _touch_streams({unit.pk: seen[unit.key].sizes.get("stdout", 0) for unit in group if unit.key in seen})
+        for unit in group:
+            try:
+                if unit.key in seen:
+                    observe.apply(unit, driver, seen[unit.key])
+            except Exception:
+                log.exception("unit %s could not be looked at", unit.key)
+
+
+def _look(driver: Driver, units: list[Unit]) -> dict[str, Observation]:
+    try:
+        return driver.observe([selectors.handle_of(unit) for unit in units])
+    except Unreachable as error:
+        return {unit.key: Observation(Phase.UNREACHABLE, detail=str(error)) for unit in units}
+
+
+def _touch_streams(sizes: dict[int, int]) -> None:
+    """The sizes of growing logs, each written at most once a second."""
+    now = timezone.now()
+    rows = LogStream.objects.filter(
+        unit__in=sizes, name="stdout", sealed=False, updated_at__lt=now - timedelta(seconds=1)
+    ).values_list("pk", "unit_id", "size")
+    for pk, unit_id, size in rows:
+        if sizes[unit_id] > size:
+            LogStream.objects.filter(pk=pk, sealed=False).update(size=sizes[unit_id], updated_at=now)
+
+
+def housekeeping() -> None:
+    """Once a minute: what bears this installation's id and has no row."""
+    for target in Target.objects.all():
+        try:
+            _orphans(target)
+        except DriverError as error:
+            log.warning("%s could not be asked for its units: %s", target, error)
+
+
+def _orphans(target: Target) -> None:
+    """Report what runs without a row; after a grace, end it and release it."""
+    driver = target_driver(target)
+    owned = {item.key: item for item in driver.list_owned()}
+    known = set(Unit.objects.filter(key__in=owned).values_list("key", flat=True))
+    path = storage.data("orphans.json")
+    before = read_json(path) or {}
+    orphans = {}
+    for key in sorted(set(owned) - known):
+        orphans[key] = before.get(key, time.time())
+        log.warning("%s on %s has no row in the database", key, target)
+        if time.time() - orphans[key] > ORPHAN_GRACE_S:
+            driver.cancel(owned[key].handle, 10.0)
+    if orphans or before:
+        write_atomic(path, orphans)

@@ -1,0 +1,131 @@
+"""What is to be known about targets and units."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django.utils.translation import gettext as _
+
+from compute import states
+from compute.drivers import registry
+from compute.models import Target, Unit, UnitKind
+from compute.spec import Capacity, Handle
+
+
+def handle_of(unit: Unit) -> Handle:
+    return Handle(unit.key, (unit.handle or {}).get("data", {}))
+
+
+def pool(target: Target) -> list[int]:
+    """The ids of the targets that share this one's slots.
+
+    Targets of one machine without a number of slots of their own are the same processors under different names.
+    """
+    if target.driver != "local" or target.config.get("slots"):
+        return [target.pk]
+    rows = Target.everything.filter(driver=target.driver).only("pk", "config")
+    return [row.pk for row in rows if not row.config.get("slots")]
+
+
+def slots(target: Target) -> int | None:
+    """How many runs the target takes at once; None without a limit. Needs no answer from the target."""
+    return registry.make(target.driver, target.config, {}).capacity().total
+
+
+def slots_used(target: Target) -> int:
+    """Commands that hold a slot. Services and environment builds take none."""
+    return Unit.objects.filter(
+        target__in=pool(target), state__in=list(states.HOLDS_SLOT), kind=UnitKind.COMMAND
+    ).count()
+
+
+def capacity(target: Target) -> Capacity:
+    """Slots in all and used; ``detail`` {"queued": units that wait for one}."""
+    return Capacity(slots(target), slots_used(target), {"queued": units_waiting(target).count()})
+
+
+def units_waiting(target: Target) -> QuerySet[Unit]:
+    """Units that wait for a slot, first come first."""
+    return Unit.objects.filter(target__in=pool(target), state=states.QUEUED, kind=UnitKind.COMMAND).order_by(
+        "queued_at", "pk"
+    )
+
+
+def units_active(target: Target) -> QuerySet[Unit]:
+    """The living units of a target, oldest first."""
+    return Unit.objects.filter(target=target, state__in=list(states.LIVE)).order_by("pk")
+
+
+def queue_position(unit: Unit) -> int | None:
+    """1 for the unit that gets the next free slot; None when it does not wait for one."""
+    if unit.state != states.QUEUED or unit.kind != UnitKind.COMMAND or unit.queued_at is None:
+        return None
+    earlier = Q(queued_at__lt=unit.queued_at) | Q(queued_at=unit.queued_at, pk__lt=unit.pk)
+    return units_waiting(unit.target).filter(earlier).count() + 1
+
+
+# The stages of the timeline, each with the states that it stands for.
+STAGES = (
+    ("Not started", (states.CREATED,)),
+    ("Preparing", (states.PREPARING,)),
+    ("Queued", (states.QUEUED,)),
+    ("Running", (states.SUBMITTING, states.STARTING, states.RUNNING)),
+    ("Finalizing", (states.FINALIZING,)),
+)
+END_STAGE = {states.COMPLETED: "Completed", states.CANCELED: "Canceled", states.FAILED: "Failed", states.LOST: "Failed"}
+
+
+def _spans(unit: Unit) -> dict[str, tuple[float, float | None, str]]:
+    """state -> (entered, left or None, note), of the last time that the unit was in it."""
+    spans = {}
+    for index, (state, at, note) in enumerate(unit.history):
+        left = unit.history[index + 1][1] if index + 1 < len(unit.history) else None
+        spans[state] = (at, left, note)
+    return spans
+
+
+def unit_timeline(unit: Unit) -> list[dict[str, Any]]:
+    """The stages of a unit in order.
+
+    Each: stage, started_at and ended_at (unix seconds or None), seconds (or None), note, and state: done, active,
+    pending, or skipped (the unit ended before it).
+    """
+    spans = _spans(unit)
+    ended = unit.state in states.TERMINAL
+    timeline = []
+    for stage, members in STAGES:
+        entered = [spans[member] for member in members if member in spans]
+        if not entered:
+            entry = _entry(stage, None, None, "skipped" if ended else "pending", "")
+        else:
+            active = unit.state in members
+            notes = [note for _at, _left, note in entered if note]
+            entry = _entry(
+                stage,
+                entered[0][0],
+                None if active else entered[-1][1],
+                "active" if active else "done",
+                " ".join(notes),
+            )
+        timeline.append(entry)
+    if ended:
+        at, _left, note = spans[unit.state]
+        timeline.append({**_entry(END_STAGE[unit.state], at, at, "done", note), "seconds": None})
+    else:
+        timeline.append(_entry("Completed", None, None, "pending", ""))
+    return timeline
+
+
+def _entry(stage: str, started: float | None, ended: float | None, state: str, note: str) -> dict[str, Any]:
+    seconds = None if started is None else max(0.0, (ended if ended is not None else time.time()) - started)
+    return {
+        "stage": _(stage),
+        "key": stage.lower().replace(" ", "-"),
+        "started_at": started,
+        "ended_at": ended,
+        "seconds": seconds,
+        "state": state,
+        "note": note,
+    }

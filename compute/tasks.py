@@ -1,0 +1,39 @@
+"""Celery tasks: short, idempotent, and given ids. Each may be delivered twice, or never."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from compute import reconcile
+from compute.models import Target
+from compute.publish import publish
+from compute.services import advance
+
+
+@shared_task(name="compute.advance")
+def advance_unit(unit_id: int) -> None:
+    advance.unit_advance(unit_id)
+
+
+@shared_task(name="compute.cancel")
+def cancel_unit(unit_id: int) -> None:
+    advance.send_cancel(unit_id)
+
+
+@shared_task(name="compute.queue")
+def fill_queue(target_id: int) -> None:
+    """A slot may be free: the units that have waited longest start."""
+    target = Target.everything.filter(pk=target_id).first()
+    if target is not None:
+        for unit_id in advance.queue_fill(target):
+            publish("compute.advance", unit_id)
+
+
+@shared_task(name="compute.tick")
+def tick() -> None:
+    reconcile.tick()
+
+
+@shared_task(name="compute.housekeeping")
+def housekeeping() -> None:
+    reconcile.housekeeping()
