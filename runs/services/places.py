@@ -1,0 +1,106 @@
+"""Where the files of a run lie, and under which names people see them.
+
+``outputs/`` and ``logs/`` are the run's own folders, files uploaded under other names lie in ``artifacts/`` and keep
+the names they were given. ``user_logs/std_log.txt`` is what the command printed; older names of it still answer.
+``system_logs/`` holds what Atelier has to say: the build of the environment and the exit record.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from django.utils.translation import gettext as _
+
+from compute.models import EnvironmentBuild
+from runs.models import Run
+from studio.lib import storage
+from studio.lib.errors import Invalid, NotFound
+
+STD_LOG = "user_logs/std_log.txt"
+STD_LOG_ALIASES = frozenset({
+    "azureml-logs/70_driver_log.txt", "logs/azureml/stdoutlogs.txt", "logs/azureml/driver/stdout",
+    "logs/azureml/stdoutlogs", "user_logs/std_log_process_00.txt",
+})  # fmt: skip
+BUILD_LOG = "system_logs/environment_build.log"
+EXIT_RECORD = "system_logs/exit.json"
+AREAS = ("outputs", "logs", "artifacts")
+# Names that Atelier answers for itself; nobody uploads under them.
+OWN = ("user_logs", "system_logs", "azureml-logs")
+
+
+def directory(run: Run) -> Path:
+    return storage.unit_directory(run.key)
+
+
+def build_log(run: Run) -> Path | None:
+    """The log of the build of the run's environment on its target, None where nothing was built."""
+    if run.environment_id is None or run.target_id is None or run.environment is None:
+        return None
+    key = (
+        EnvironmentBuild.objects.filter(content_hash=run.environment.content_hash, target_id=run.target_id)
+        .values_list("unit__key", flat=True)
+        .first()
+    )
+    return storage.unit_directory(key) / "stdout.log" if key else None
+
+
+def own_files(run: Run) -> dict[str, Path]:
+    """Name -> file of what is not in one of the run's folders, of those that exist."""
+    candidates = {STD_LOG: directory(run) / "stdout.log", EXIT_RECORD: directory(run) / "exit.json"}
+    if built := build_log(run):
+        candidates[BUILD_LOG] = built
+    return {name: path for name, path in candidates.items() if path.is_file()}
+
+
+def place(run: Run, raw: str) -> tuple[Path, str]:
+    """(root, path below it) of a name in one of the run's folders, there or not; raises Invalid for Atelier's own names."""
+    name = storage.clean_relative(raw)
+    head, _slash, rest = name.partition("/")
+    if head in ("outputs", "logs") and rest:
+        return directory(run) / head, rest
+    if head in OWN:
+        raise Invalid(_("%(head)s/ is kept by Atelier: choose another name.") % {"head": head}, field="path")
+    return directory(run) / "artifacts", name
+
+
+def find(run: Run, raw: str) -> Path:
+    """The file or folder of that name; raises NotFound, also for a link that leads out of the run's folder."""
+    name = storage.clean_relative(raw)
+    if name.split("/", 1)[0] not in OWN:
+        if name in ("outputs", "logs"):
+            path = directory(run) / name
+        else:
+            root, rest = place(run, name)
+            try:
+                path = storage.safe_join(root, rest)
+            except Invalid:
+                raise NotFound(_("%(name)s is a link that leads out of the run's files.") % {"name": name}) from None
+        if path.exists():
+            return path
+    if name in STD_LOG_ALIASES:
+        name = STD_LOG
+    if found := own_files(run).get(name):
+        return found
+    raise NotFound(_("The run has no file %(name)s.") % {"name": name})
+
+
+def inside(path: str, real_root: str) -> bool:
+    """Whether ``path`` with all links followed lies below ``real_root``."""
+    return os.path.realpath(path).startswith(real_root + os.sep)
+
+
+def tree_bytes(root: Path) -> int:
+    """Bytes of the plain files below ``root``, without following links; 0 where there is none. Iterative: any depth."""
+    total, waiting = 0, [str(root)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    elif not entry.is_symlink():
+                        total += entry.stat(follow_symlinks=False).st_size
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            continue
+    return total

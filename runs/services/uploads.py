@@ -1,0 +1,121 @@
+"""Files sent to a run in pieces: a broken upload goes on where it stopped, and a file appears only when it is whole."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from django.db.models import F
+from django.db.models.functions import Greatest
+from django.utils.translation import gettext as _
+
+from runs.models import Run
+from runs.services import places
+from studio.lib import storage
+from studio.lib.errors import Conflict, Invalid, TooLarge
+
+PIECE = 1024 * 1024
+MAX_BYTES = 1 << 42
+
+
+@dataclass(frozen=True)
+class UploadState:
+    """How much of a file is here, in bytes, and whether it is whole."""
+
+    size: int
+    complete: bool
+
+
+def _paths(run: Run, path: str) -> tuple[Path, Path]:
+    """(the file in its place, the part that is being sent)"""
+    root, rest = places.place(run, path)
+    root.mkdir(parents=True, exist_ok=True)
+    target = storage.safe_join(root, rest)
+    # Parts are recognised by the name that they will have, so that anybody who goes on with one finds it.
+    part = places.directory(run) / "uploads" / (hashlib.sha256(str(target).encode()).hexdigest()[:32] + ".part")
+    return target, part
+
+
+def upload_state(run: Run, path: str) -> UploadState:
+    """Where an upload of this path goes on."""
+    target, part = _paths(run, path)
+    if part.is_file():
+        return UploadState(part.stat().st_size, False)
+    if target.is_file():
+        return UploadState(target.stat().st_size, True)
+    return UploadState(0, False)
+
+
+def put_chunk(run: Run, path: str, offset: int, stream: IO[bytes], total: int | None = None) -> UploadState:
+    """Bytes of a file from ``offset`` on; the file is in its place once ``total`` bytes are here (None: with this piece).
+
+    An offset equal to what is here appends, a lower one drops the overlap, a higher one raises Conflict, whose
+    ``size`` is where to go on. Streams: nothing is held in memory. Raises TooLarge when the disk is full.
+    """
+    if offset < 0 or (total is not None and not 0 <= total <= MAX_BYTES) or (total is not None and offset > total):
+        raise Invalid(_("The offset and the size of an upload are numbers of bytes, the offset within the size."), field="offset")
+    target, part = _paths(run, path)
+    if target.is_dir():
+        raise Conflict(_("%(path)s is a folder.") % {"path": path})
+    if offset and total is not None and not part.exists() and target.is_file() and target.stat().st_size == total:
+        return UploadState(total, True)  # the answer to the last piece was lost, and it is sent again
+    part.parent.mkdir(parents=True, exist_ok=True)
+    with part.open("r+b" if offset and part.exists() else "a+b") as handle:
+        _lock(handle, path)
+        if offset == 0:
+            handle.truncate(0)
+        size = handle.seek(0, 2)
+        if offset > size:
+            if not size:
+                part.unlink(missing_ok=True)
+            refusal = Conflict(
+                _("%(path)s has %(size)s bytes here, and the piece begins at %(offset)s: go on from %(size)s.")
+                % {"path": path, "size": size, "offset": offset}
+            )
+            refusal.size = size  # type: ignore[attr-defined]
+            raise refusal
+        size = _append(handle, stream, skip=size - offset, room=None if total is None else total - size)
+        if total is not None and size < total:
+            return UploadState(size, False)
+        _finish(run, part, target, size)
+    return UploadState(size, True)
+
+
+def _lock(handle: IO[bytes], path: str) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Conflict(_("%(path)s is being sent by somebody else right now.") % {"path": path}) from None
+
+
+def _append(handle: IO[bytes], stream: IO[bytes], *, skip: int, room: int | None) -> int:
+    """Write what comes after the first ``skip`` bytes of the stream; the new size. At most ``room`` bytes fit."""
+    try:
+        while piece := stream.read(PIECE):
+            if skip:
+                dropped = min(skip, len(piece))
+                skip -= dropped
+                piece = piece[dropped:]
+            if room is not None:
+                if len(piece) > room:
+                    raise Invalid(_("More bytes came than the size that was announced."), field="total")
+                room -= len(piece)
+            handle.write(piece)
+        handle.flush()
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise TooLarge(_("The disk of the studio is full: free some space, then go on with the upload.")) from error
+        raise
+    return handle.tell()
+
+
+def _finish(run: Run, part: Path, target: Path, size: int) -> None:
+    """Into its place, atomically; a file that was there is replaced."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    before = target.stat().st_size if target.is_file() else 0
+    part.replace(target)
+    Run.objects.filter(pk=run.pk).update(output_bytes=Greatest(F("output_bytes") + size - before, 0))
