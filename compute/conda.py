@@ -55,7 +55,7 @@ PYPI_NAMES = {
 }
 
 # Compilers' and system libraries that wheels carry themselves, and conda's own switches.
-LEFT_OUT = frozenset(
+LEFT_OUT = frozenset(  # noqa: SIM905 - as a text it stays readable
     """_libgcc_mutex _openmp_mutex blas bzip2 c-ares ca-certificates certifi-win32 cpuonly cudatoolkit cudnn
     cuda cuda-toolkit cuda-runtime cuda-version expat fontconfig freetype glib icu intel-openmp jpeg krb5 lcms2
     ld_impl_linux-64 lerc libblas libcblas libcurl libdeflate libedit libev libffi libgcc libgcc-ng libgfortran
@@ -67,7 +67,7 @@ LEFT_OUT = frozenset(
 )
 
 # What PyPI cannot give (or gives something else under that name).
-NOT_ON_PYPI = frozenset(
+NOT_ON_PYPI = frozenset(  # noqa: SIM905
     """bash binutils bison boost-cpp c-compiler compilers conda conda-build conda-env curl cxx-compiler ffmpeg
     fortran-compiler gcc gcc_linux-64 gdb gfortran gfortran_linux-64 git git-lfs go graphviz gxx gxx_linux-64 hdf5
     imagemagick java-jdk libgdal make mamba maven mpi mpich nodejs openjdk openmpi openslide perl postgresql r r-base
@@ -85,7 +85,7 @@ class Unreadable(ValueError):
 
 @dataclass
 class Translation:
-    """What a list of conda specifications means: pip requirements, the Python, what is left out and what cannot be had."""
+    """What conda specifications mean: the Python, pip requirements, what is left out and what cannot be had."""
 
     python: str | None = None
     packages: list[str] = field(default_factory=list)

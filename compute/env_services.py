@@ -221,7 +221,7 @@ def _marker(digest: str) -> dict[str, Any] | None:
 
 
 def _is_stale(build: EnvironmentBuild, since: dt.datetime | None) -> bool:
-    """Whether the build has to be made again: its folder is gone, its unit died unheard, or it failed before ``since``."""
+    """Whether to build again: its folder is gone, its unit died unheard, or it failed before ``since``."""
     if build.state == READY:
         return not _marker_path(build.content_hash).exists()
     if build.state == FAILED:

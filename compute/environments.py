@@ -93,7 +93,9 @@ def recipe_from_conda(text: str, *, strict: bool = False) -> Recipe:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
-        raise Invalid(f"The conda file is not readable YAML{where}: {getattr(error, 'problem', error)}.", field="conda") from None
+        raise Invalid(
+            f"The conda file is not readable YAML{where}: {getattr(error, 'problem', error)}.", field="conda"
+        ) from None
     if not isinstance(document, dict) or not isinstance(document.get("dependencies"), list):
         raise Invalid("The conda file needs a list named dependencies.", field="conda")
     specs, pip_lines = _conda_lists(document["dependencies"])
@@ -125,7 +127,9 @@ def recipe_from_dict(data: Any) -> Recipe:
     strict = bool(data.get("strict", False))
     variables = _variables(data.get("variables") or {})
     if kind == "system":
-        return Recipe(kind="system", strict=strict, variables=variables, interpreter=_interpreter(data.get("interpreter")))
+        return Recipe(
+            kind="system", strict=strict, variables=variables, interpreter=_interpreter(data.get("interpreter"))
+        )
     if kind == "conda" and "conda" in data:
         recipe = recipe_from_conda(_text(data["conda"], "conda"), strict=strict)
         return _with_variables(recipe, variables)

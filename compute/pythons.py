@@ -20,7 +20,10 @@ from studio.lib.errors import Invalid
 # The client library and the shim need it; environments below it could not report to the studio.
 OLDEST = Version("3.8")
 _FOUND_FOR_S = 300.0
-_PROBE = "import sys;print('%d.%d.%d'%sys.version_info[:3]);print(getattr(sys,'_base_executable',None) or sys.executable);import ssl,venv"
+_PROBE = (
+    "import sys;print('%d.%d.%d'%sys.version_info[:3]);"
+    "print(getattr(sys,'_base_executable',None) or sys.executable);import ssl,venv"
+)
 
 _lock = threading.Lock()
 _found: tuple[float, list[tuple[str, str]]] | None = None
@@ -84,7 +87,9 @@ def parse_wanted(requested: str) -> tuple[tuple[int, ...] | None, SpecifierSet |
     try:
         return None, SpecifierSet(text)
     except InvalidSpecifier:
-        raise Invalid(f"{requested!r} is not a Python version. Write 3.11, 3.11.4 or >=3.9,<3.12.", field="python") from None
+        raise Invalid(
+            f"{requested!r} is not a Python version. Write 3.11, 3.11.4 or >=3.9,<3.12.", field="python"
+        ) from None
 
 
 def _distance(version: str, numbers: tuple[int, ...]) -> tuple[int, int, int]:
@@ -103,7 +108,7 @@ def _fits(version: str, numbers: tuple[int, ...] | None, wanted: SpecifierSet | 
 
 
 def choose_python(requested: str | None, strict: bool) -> tuple[str, str, str | None]:
-    """(version, path, warning or None) of the interpreter that serves ``requested``; None asks for the studio's own series.
+    """(version, path, warning or None) of the interpreter for ``requested``; None asks for the studio's own series.
 
     Raises Invalid when ``strict`` and there is none that fits, naming what this machine has.
     """
@@ -127,7 +132,11 @@ def choose_python(requested: str | None, strict: bool) -> tuple[str, str, str | 
     if numbers is None:
         numbers = _lower_bound(wanted)
     version, path = min(found, key=lambda entry: _distance(entry[0], numbers))
-    return version, path, f"The recipe asks for Python {requested}; this machine has {have}, so it runs on Python {version}."
+    return (
+        version,
+        path,
+        f"The recipe asks for Python {requested}; this machine has {have}, so it runs on Python {version}.",
+    )
 
 
 def _lower_bound(wanted: SpecifierSet | None) -> tuple[int, ...]:

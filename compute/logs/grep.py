@@ -108,23 +108,22 @@ def scan(handle, matcher, *, after: int, line: int, size: int, limit: int, secon
         searched = block[:cut] if cut else block
         counted = 0
         for start, text in matcher.lines(searched):
-            if base + start > line_start or start == 0:
-                line += block.count(b"\n", counted, start)
-                counted = start
-                here = line_start if start == 0 else base + start
-                if not hits or hits[-1][1] != here:
-                    if len(hits) >= limit:
-                        return hits, here, here - after
-                    hits.append([line, here, text])
+            line += block.count(b"\n", counted, start)
+            counted = start
+            here = line_start if start == 0 else base + start
+            if hits and hits[-1][1] == here:
+                continue  # the same endless line, in its next piece
+            if len(hits) >= limit:
+                return hits, here, here - after
+            hits.append([line, here, text])
         line += block.count(b"\n", counted, len(searched))
         if cut:
             line_start, rest = base + cut, block[cut:]
         else:
             rest = block[-OVERLAP:]
-        if not whole and time.monotonic() > end:
-            # Inside one endless line there is no start to go on from: go on until it ends.
-            if cut:
-                return hits, line_start, line_start - after
+        # Inside one endless line there is no start to go on from, so time is only looked at where a line starts.
+        if cut and not whole and time.monotonic() > end:
+            return hits, line_start, line_start - after
     return hits, None, position - after
 
 

@@ -27,7 +27,7 @@ class LineIndex:
         self.counts = array("Q", [0])
 
     def load(self, size: int) -> None:
-        """Read what is on disk and count what is not yet, for a log of ``size`` bytes. 2 GB take about a second once."""
+        """Read what is on disk and count the rest of ``size`` bytes. 2 GB take about a second, once."""
         blocks = size // BLOCK
         with contextlib.suppress(OSError):
             raw = self.path.read_bytes()

@@ -44,7 +44,7 @@ class SearchPage:
 
 
 class LogFile:
-    """One stream of one unit. Raises NotFound for a key or a name that no stream can have; the file may be absent yet."""
+    """One stream of one unit; its file may be absent yet. Raises NotFound for a key or name that no stream can have."""
 
     def __init__(self, unit_key: str, name: str = STDOUT) -> None:
         if not _KEY.match(unit_key) or not _STREAM.match(name):
@@ -153,7 +153,7 @@ class LogFile:
     def search(
         self, text: str, *, regex: bool = False, ignore_case: bool = True, after: int = 0, limit: int = 200
     ) -> SearchPage:
-        """Lines with ``text`` from the offset ``after`` on. A page ends after ``limit`` hits or some 2 s; go on at ``next``.
+        """Lines with ``text`` from the offset ``after`` on. A page ends after ``limit`` hits or 2 s; go on at ``next``.
 
         Raises Invalid for an unusable text or pattern, and for a pattern that takes longer than 5 s.
         """
@@ -188,7 +188,8 @@ class LogFile:
                 check=True,
             )
         except subprocess.TimeoutExpired:
-            raise Invalid(_("The pattern takes too long. Make it simpler: avoid nested repeats such as (a+)+."), field="q") from None
+            why = _("The pattern takes too long. Make it simpler: avoid nested repeats such as (a+)+.")
+            raise Invalid(why, field="q") from None
         answer = json.loads(done.stdout)
         return SearchPage([tuple(hit) for hit in answer["hits"]], answer["next"], answer["scanned"])
 

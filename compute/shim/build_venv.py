@@ -22,7 +22,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 READY = ".ready"
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*")
-_NETWORK = re.compile(r"error sending request|dns error|failed to fetch|connection refused|request failed|timed? ?out", re.I)
+_NETWORK = re.compile(
+    r"error sending request|dns error|failed to fetch|connection refused|request failed|timed? ?out", re.I
+)
 
 
 def say(text: str) -> None:
@@ -71,15 +73,21 @@ def explain(package: str, said: str, python_version: str) -> dict:
         hint = "Check the spelling; the name on PyPI can differ from the name that is imported."
     elif re.search(r"does not satisfy Python", flat):
         need = re.search(r"does not satisfy (Python[^ ]+)", flat)
-        code, message = "python", "it needs %s, and this environment has Python %s." % (
-            need.group(1) if need else "another Python",
-            python_version,
+        code, message = (
+            "python",
+            "it needs %s, and this environment has Python %s."
+            % (
+                need.group(1) if need else "another Python",
+                python_version,
+            ),
         )
         hint = "Ask for another Python, or for another version of the package."
     elif "has no wheels with a matching" in flat or "has no usable wheels" in flat:
         code, message = "no-wheel", "this version has no build for Python %s on this machine." % python_version
         hint = "Ask for another version of the package, or for another Python."
-    elif "there is no version of" in flat or "there are no versions of" in flat or "only the following versions" in flat:
+    elif (
+        "there is no version of" in flat or "there are no versions of" in flat or "only the following versions" in flat
+    ):
         code, message = "no-version", "no such version is published."
     elif "Failed to build" in flat or "build backend" in flat.lower():
         code, message = "no-build", "it has to be compiled, and that failed on this machine."
@@ -99,9 +107,9 @@ def resolve(uv: str, python: str, python_version: str, packages: list, timeout: 
     with ThreadPoolExecutor(max_workers=4) as pool:
         alone = list(pool.map(lambda package: uv_compile(uv, python, [package], deps=False, timeout=timeout), packages))
     problems = [
-        explain(package, reason, python_version)
-        for package, (found, reason) in zip(packages, alone)
-        if found is None
+        explain(package, said[1], python_version)
+        for package, said in zip(packages, alone)  # noqa: B905 - strict came with Python 3.10
+        if said[0] is None
     ]
     for problem in problems:
         if problem["code"] in ("no-version", "no-wheel", "python"):
@@ -206,7 +214,14 @@ def install(order: dict, directory: str, pins: list) -> list:
     os.makedirs(os.path.dirname(directory), exist_ok=True)
     code, last = stream([uv, "venv", "--python", order["python"], "--no-project", "--quiet", directory])
     if code != 0:
-        return [{"package": "", "code": "venv", "message": "Python %s could not make an environment: %s" % (order["python_version"], " ".join(last)), "hint": ""}]
+        return [
+            {
+                "package": "",
+                "code": "venv",
+                "message": "Python %s could not make an environment: %s" % (order["python_version"], " ".join(last)),
+                "hint": "",
+            }
+        ]
     if not pins:
         return []
     say("")
@@ -216,7 +231,19 @@ def install(order: dict, directory: str, pins: list) -> list:
     interpreter = os.path.join(directory, "bin", "python")
     try:
         code, last = stream(
-            [uv, "pip", "install", "--python", interpreter, "--no-deps", "--compile-bytecode", "--link-mode", "hardlink", "-r", handle.name]
+            [
+                uv,
+                "pip",
+                "install",
+                "--python",
+                interpreter,
+                "--no-deps",
+                "--compile-bytecode",
+                "--link-mode",
+                "hardlink",
+                "-r",
+                handle.name,
+            ]
         )
     finally:
         os.unlink(handle.name)
@@ -260,7 +287,12 @@ def build(order: dict) -> int:
     if order.get("unavailable"):
         return fail(
             [
-                {"package": name, "code": "conda-only", "message": "%s: only conda has this package." % name, "hint": "Take it out of the recipe, or install it on the machine."}
+                {
+                    "package": name,
+                    "code": "conda-only",
+                    "message": "%s: only conda has this package." % name,
+                    "hint": "Take it out of the recipe, or install it on the machine.",
+                }
                 for name in order["unavailable"]
             ]
         )
@@ -278,7 +310,13 @@ def build(order: dict) -> int:
     packages = freeze(order, directory)
     size = folder_size(directory)
     seconds = round(time.time() - started, 3)
-    marker = {"python": order["python_version"], "packages": packages, "size": size, "seconds": seconds, "at": time.time()}
+    marker = {
+        "python": order["python_version"],
+        "packages": packages,
+        "size": size,
+        "seconds": seconds,
+        "at": time.time(),
+    }
     write_json(os.path.join(directory, READY), marker)
     say("")
     say("Ready: %d packages, %.1f MB, %.1f s" % (len(packages), size / 1048576, seconds))
@@ -293,7 +331,16 @@ def main() -> int:
             return build(order)
         except OSError as error:
             reason = "the disk is full" if error.errno == 28 else str(error)
-            fail([{"package": "", "code": "machine", "message": "The environment could not be built: %s." % reason, "hint": ""}])
+            fail(
+                [
+                    {
+                        "package": "",
+                        "code": "machine",
+                        "message": "The environment could not be built: %s." % reason,
+                        "hint": "",
+                    }
+                ]
+            )
             return 1
 
 
