@@ -55,7 +55,7 @@ PYPI_NAMES = {
 }
 
 # Compilers' and system libraries that wheels carry themselves, and conda's own switches.
-LEFT_OUT = frozenset(  # noqa: SIM905 - as a text it stays readable
+LEFT_OUT = frozenset(
     """_libgcc_mutex _openmp_mutex blas bzip2 c-ares ca-certificates certifi-win32 cpuonly cudatoolkit cudnn
     cuda cuda-toolkit cuda-runtime cuda-version expat fontconfig freetype glib icu intel-openmp jpeg krb5 lcms2
     ld_impl_linux-64 lerc libblas libcblas libcurl libdeflate libedit libev libffi libgcc libgcc-ng libgfortran
@@ -63,15 +63,15 @@ LEFT_OUT = frozenset(  # noqa: SIM905 - as a text it stays readable
     libsqlite libssh2 libstdcxx libstdcxx-ng libtiff libuuid libuv libwebp libwebp-base libxcb libxcrypt libxml2 libxslt
     libzlib llvm-openmp lz4-c mkl mkl-service mkl_fft mkl_random ncurses nomkl openblas openjpeg openssl pip
     pixman pytorch-cuda pytorch-mutex python_abi readline snappy sqlite tbb tk tzcode vc vs2015_runtime xz yaml
-    zeromq zlib zstd""".split()
+    zeromq zlib zstd""".split()  # noqa: SIM905 - as a text it stays readable
 )
 
 # What PyPI cannot give (or gives something else under that name).
-NOT_ON_PYPI = frozenset(  # noqa: SIM905
+NOT_ON_PYPI = frozenset(
     """bash binutils bison boost-cpp c-compiler compilers conda conda-build conda-env curl cxx-compiler ffmpeg
     fortran-compiler gcc gcc_linux-64 gdb gfortran gfortran_linux-64 git git-lfs go graphviz gxx gxx_linux-64 hdf5
     imagemagick java-jdk libgdal make mamba maven mpi mpich nodejs openjdk openmpi openslide perl postgresql r r-base
-    redis-server rust samtools scala sbt texlive-core tesseract unzip vim wget yarn""".split()
+    redis-server rust samtools scala sbt texlive-core tesseract unzip vim wget yarn""".split()  # noqa: SIM905
 )
 
 _NAME = re.compile(r"^(?:[\w./:-]+::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)(\[.*\])?\s*(.*)$")

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from django.core.asgi import get_asgi_application
+from studio.lib.flow import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "studio.settings")
 django_application = get_asgi_application()

@@ -107,9 +107,9 @@ def resolve(uv: str, python: str, python_version: str, packages: list, timeout: 
     with ThreadPoolExecutor(max_workers=4) as pool:
         alone = list(pool.map(lambda package: uv_compile(uv, python, [package], deps=False, timeout=timeout), packages))
     problems = [
-        explain(package, said[1], python_version)
-        for package, said in zip(packages, alone)  # noqa: B905 - strict came with Python 3.10
-        if said[0] is None
+        explain(package, answer[1], python_version)
+        for package, answer in zip(packages, alone)  # noqa: B905 - strict came with Python 3.10
+        if answer[0] is None
     ]
     for problem in problems:
         if problem["code"] in ("no-version", "no-wheel", "python"):
