@@ -1,0 +1,116 @@
+"""What the run pages share: finding the run, its header, and when a page stops asking."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from typing import Any
+
+from django.http import HttpResponse
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _l
+
+from compute import selectors as compute_selectors
+from runs import selectors
+from runs.models import Run
+from studio.accounts.access import WorkspaceRequest
+from studio.accounts.policy import Right, rights
+from studio.lib.htmx import render_page
+
+ENDED = frozenset({"Completed", "Failed", "Canceled"})
+STATUSES = [
+    "NotStarted", "Preparing", "Queued", "Starting", "Running", "Finalizing",
+    "Completed", "Failed", "CancelRequested", "Canceled", "NotResponding",
+]  # fmt: skip
+TABS = [
+    ("overview", "run-detail", _l("Overview")),
+    ("metrics", "run-metrics", _l("Metrics")),
+    ("outputs", "run-outputs", _l("Outputs + logs")),
+    ("code", "run-code", _l("Code")),
+    ("environment", "run-environment", _l("Environment")),
+    ("details", "run-raw", _l("Details")),
+]
+
+
+def run_of(request: WorkspaceRequest, run_id: str) -> Run:
+    """The run of this workspace; NotFound for every other id."""
+    return selectors.run_get(request.workspace, run_id)
+
+
+def can_write(request: WorkspaceRequest) -> bool:
+    return Right.WRITE in rights(request.workspace_role)
+
+
+def is_live(run: Run) -> bool:
+    return run.status not in ENDED
+
+
+def digest_of(*parts: Any) -> str:
+    """A short word that changes when any of ``parts`` does; pages send it back so that nothing is drawn twice."""
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
+
+
+def duration_of(run: Run) -> dt.timedelta | None:
+    """From the start to the end, or to now while it runs; None before it started."""
+    if run.started_at is None:
+        return None
+    return (run.ended_at or timezone.now()) - run.started_at
+
+
+FAULTS = {
+    "script": _l("The script ended with an error."),
+    "user": _l("The script or what it was given is at fault."),
+    "environment": _l("The environment could not be made."),
+    "target": _l("The compute target is at fault."),
+    "studio": _l("The studio is at fault, not the script."),
+}
+
+
+def error_of(error: Any) -> dict[str, Any] | None:
+    """An error as the header shows it: what happened, whose fault it is, and the next step."""
+    if not error:
+        return None
+    if not isinstance(error, dict):
+        return {"message": str(error), "fault": "", "hint": ""}
+    inner = error.get("error") if isinstance(error.get("error"), dict) else error
+    return {
+        "message": inner.get("message") or inner.get("detail") or inner.get("code") or str(inner),
+        "fault": FAULTS.get(str(inner.get("fault") or inner.get("whose") or ""), ""),
+        "hint": inner.get("hint") or inner.get("next") or "",
+    }
+
+
+def header_context(request: WorkspaceRequest, run: Run) -> dict[str, Any]:
+    """Name, state, stages and errors of a run: what ``runs/parts/header.html`` draws and asks for again."""
+    unit = run.unit
+    stages = compute_selectors.unit_timeline(unit) if unit is not None else []
+    queue = compute_selectors.queue_position(unit) if unit is not None and is_live(run) else None
+    version = digest_of(
+        run.status, run.name, run.error, run.warnings, run.archived_at, queue,
+        [(stage["stage"], stage["state"], stage["note"]) for stage in stages],
+    )  # fmt: skip
+    return {
+        "run": run,
+        "live": is_live(run),
+        "stages": stages,
+        "queue_position": queue,
+        "duration": duration_of(run),
+        "version": version,
+        "error": error_of(run.error),
+        "cancelable": is_live(run),
+        "cancel_requested": run.status == "CancelRequested",
+    }
+
+
+def run_page(
+    request: WorkspaceRequest, run: Run, tab: str, context: dict[str, Any] | None = None, *, part: str | None = None
+) -> HttpResponse:
+    """A tab of the run's page, or the named part of it for htmx."""
+    full = {"tab": tab, "tabs": TABS, **header_context(request, run), **(context or {})}
+    return render_page(request, f"runs/tab_{tab}.html", full, part=part)
+
+
+def unchanged() -> HttpResponse:
+    """Nothing new: htmx leaves the page as it is and asks again."""
+    return HttpResponse(status=204)
