@@ -1,3 +1,23 @@
-from django.urls.resolvers import URLPattern
+"""Pages of targets and environments, and the bytes of logs, below ``/w/<workspace>/``."""
 
-urlpatterns: list[URLPattern] = []
+from django.urls import include, path
+
+from compute import env_views, views
+
+urlpatterns = [
+    path("", include("compute.log_urls")),
+    path("compute/", views.target_list, name="target-list"),
+    path("compute/attach/", views.target_attach, name="target-attach"),
+    path("compute/<slug:name>/", views.target_detail, name="target-detail"),
+    path("compute/<slug:name>/check/", views.target_check, name="target-check"),
+    path("compute/<slug:name>/edit/", views.target_edit, name="target-edit"),
+    path("compute/<slug:name>/delete/", views.target_delete, name="target-delete"),
+    path("environments/", env_views.environment_list, name="environment-list"),
+    path("environments/new/", env_views.environment_new, name="environment-new"),
+    path("environments/check/", env_views.environment_check, name="environment-check"),
+    path("environments/<str:name>/", env_views.environment_detail, name="environment-detail"),
+    path("environments/<str:name>/<int:version>/", env_views.environment_detail, name="environment-version"),
+    path(
+        "environments/<str:name>/<int:version>/prepare/", env_views.environment_prepare, name="environment-prepare"
+    ),
+]
