@@ -19,7 +19,7 @@ def _sorted(xs: array[float], ys: array[float]) -> tuple[array[float], array[flo
     """By x, as charts need them. Points nearly always come in order; that is seen in one pass."""
     if all(map(le, xs, islice(xs, 1, None))):
         return xs, ys
-    order = sorted(range(len(xs)), key=lambda index: (xs[index] if xs[index] == xs[index] else math.inf))
+    order = sorted(range(len(xs)), key=lambda index: xs[index] if xs[index] == xs[index] else math.inf)
     return array("d", [xs[index] for index in order]), array("d", [ys[index] for index in order])
 
 
@@ -73,9 +73,7 @@ def load(series_id: int, column: int, *, since: int = 0) -> tuple[array[float], 
     return xs, ys
 
 
-def series(
-    run: Run, name: str, *, points: int = 1000, axis: str = "step", since: int | None = None
-) -> dict[str, Any]:
+def series(run: Run, name: str, *, points: int = 1000, axis: str = "step", since: int | None = None) -> dict[str, Any]:
     """A scalar metric for a chart.
 
     ``axis``: "step", or "time" (unix seconds). ``since``: the index of the first point wanted, for increments; the

@@ -87,6 +87,7 @@ class Migration(migrations.Migration):
                 ('warnings', models.JSONField(blank=True, default=list)),
                 ('notes', models.TextField(blank=True)),
                 ('output_bytes', models.BigIntegerField(default=0)),
+                ('duration_s', models.FloatField(blank=True, null=True)),
                 ('idempotency_key', models.CharField(blank=True, max_length=200, null=True)),
                 ('request_digest', models.CharField(blank=True, max_length=64)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
@@ -231,6 +232,14 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='run',
             index=models.Index(fields=['workspace', 'status', '-id'], name='run_workspace_status'),
+        ),
+        migrations.AddIndex(
+            model_name='run',
+            index=models.Index(fields=['workspace', 'duration_s'], name='run_workspace_duration'),
+        ),
+        migrations.AddIndex(
+            model_name='run',
+            index=models.Index(fields=['workspace', 'name'], name='run_workspace_name'),
         ),
         migrations.AddConstraint(
             model_name='run',

@@ -43,6 +43,7 @@ class Run(models.Model):
     warnings: models.JSONField[list[str], list[str]] = models.JSONField(default=list, blank=True)
     notes = models.TextField(blank=True)
     output_bytes = models.BigIntegerField(default=0)
+    duration_s = models.FloatField(null=True, blank=True)  # written at the end, so that lists sort by it
     idempotency_key = models.CharField(max_length=200, null=True, blank=True)
     request_digest = models.CharField(max_length=64, blank=True)
 
@@ -61,6 +62,8 @@ class Run(models.Model):
             models.Index(fields=["workspace", "-id"], name="run_workspace_newest"),
             models.Index(fields=["experiment", "-id"], name="run_experiment_newest"),
             models.Index(fields=["workspace", "status", "-id"], name="run_workspace_status"),
+            models.Index(fields=["workspace", "duration_s"], name="run_workspace_duration"),
+            models.Index(fields=["workspace", "name"], name="run_workspace_name"),
         ]
 
     def __str__(self) -> str:

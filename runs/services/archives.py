@@ -42,11 +42,15 @@ def _check(info: zipfile.ZipInfo) -> str:
     kind = stat.S_IFMT(mode)
     if kind not in (0, stat.S_IFREG):
         raise Invalid(
-            _("%(name)s in the zip file is a link or a device: only plain files can be unpacked.") % {"name": info.filename},
+            _("%(name)s in the zip file is a link or a device: only plain files can be unpacked.")
+            % {"name": info.filename},
             field="files",
         )
     if info.flag_bits & 0x1:
-        raise Invalid(_("%(name)s in the zip file is encrypted: upload it without a password.") % {"name": info.filename}, field="files")
+        raise Invalid(
+            _("%(name)s in the zip file is encrypted: upload it without a password.") % {"name": info.filename},
+            field="files",
+        )
     if info.file_size > RATIO_FROM_BYTES and info.file_size > MAX_RATIO * max(info.compress_size, 1):
         raise Invalid(
             _("%(name)s in the zip file would unpack to more than %(ratio)s times its size: it was refused.")
@@ -60,7 +64,9 @@ def open_zip(handle: IO[bytes]) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(handle)
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
-        raise Invalid(_("The file is not a zip file that can be read: %(why)s") % {"why": error}, field="files") from error
+        raise Invalid(
+            _("The file is not a zip file that can be read: %(why)s") % {"why": error}, field="files"
+        ) from error
     if len(archive.filelist) > MAX_ENTRIES:
         raise Invalid(_("The zip file has %(count)s entries.") % {"count": len(archive.filelist)}, field="files")
     return archive

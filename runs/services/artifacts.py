@@ -114,7 +114,11 @@ def list_folder(run: Run, prefix: str = "", *, cursor: str | None = None, limit:
                 names[area] = (True, str(folder))
         names.update({name: (folder, path) for name, folder, path in _entries(places.directory(run) / "artifacts", "")})
     elif prefix.split("/", 1)[0] not in places.OWN:
-        folder = places.directory(run) / prefix if prefix in ("outputs", "logs") else storage.safe_join(*places.place(run, prefix))
+        folder = (
+            places.directory(run) / prefix
+            if prefix in ("outputs", "logs")
+            else storage.safe_join(*places.place(run, prefix))
+        )
         names.update({name: (is_folder, path) for name, is_folder, path in _entries(folder, before)})
     for name, path in places.own_files(run).items():
         if name.startswith(before):
@@ -204,5 +208,3 @@ def _written(run: Run, found: Path, name: str) -> bool:
         return True
     with found.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest() != str(file["sha256"])
-
-

@@ -118,7 +118,9 @@ def drop_unreferenced(workspace: Workspace, *, among: Iterable[str] | None = Non
     if among is None:
         doomed = list(rows.values_list("sha256", "size"))
     else:
-        doomed = [row for some in batches(set(among)) for row in rows.filter(sha256__in=some).values_list("sha256", "size")]
+        doomed = [
+            row for some in batches(set(among)) for row in rows.filter(sha256__in=some).values_list("sha256", "size")
+        ]
     for some in batches(sha256 for sha256, _ in doomed):
         Blob.objects.filter(workspace=workspace, sha256__in=some).delete()
     if doomed:

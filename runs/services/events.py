@@ -15,7 +15,6 @@ from typing import Any
 
 import orjson
 from django.db import connection, transaction
-from django.utils.translation import gettext as _
 
 from runs.models import Run, RunParameter, RunProperty, RunTag
 from runs.parameters import as_number

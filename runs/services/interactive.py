@@ -11,7 +11,6 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from compute.models import Unit
 from runs.models import Experiment, Run
 from runs.services.submit import experiment_number, new_run_id, tag_values, write_attributes
 from studio.accounts.models import User, Workspace
@@ -162,10 +161,3 @@ def run_cancel_interactive(run: Run) -> bool:
         .exclude(status__in=ENDED)
         .update(status="Canceled", ended_at=timezone.now())
     )
-
-
-def unit_of(run: Run) -> Unit | None:
-    """The unit whose life the run shares: its own, or that of the parent it was reported from."""
-    if run.unit_id is not None:
-        return run.unit
-    return run.parent.unit if run.parent is not None else None

@@ -100,7 +100,9 @@ def write(
         if name not in rows:
             if name not in points and name not in records:
                 continue  # a description of a metric that was never logged
-            rows[name] = MetricSeries(run=run, workspace_id=run.workspace_id, experiment_id=run.experiment_id, name=name)
+            rows[name] = MetricSeries(
+                run=run, workspace_id=run.workspace_id, experiment_id=run.experiment_id, name=name
+            )
         row = rows[name]
         if name in points:
             if why := _refused(row, "list" if points[name].is_list else "scalar"):
@@ -149,7 +151,11 @@ def _save(rows: Iterable[MetricSeries]) -> dict[str, int]:
 
 def _tails(starts: dict[str, int], ids: dict[str, int]) -> dict[int, MetricChunk]:
     """The last chunk of each series that has room in it; by series id."""
-    begun = {ids[name]: start - start % packing.CHUNK_POINTS for name, start in starts.items() if start % packing.CHUNK_POINTS}
+    begun = {
+        ids[name]: start - start % packing.CHUNK_POINTS
+        for name, start in starts.items()
+        if start % packing.CHUNK_POINTS
+    }
     found: dict[int, MetricChunk] = {}
     waiting = list(begun)
     for at in range(0, len(waiting), MANY):

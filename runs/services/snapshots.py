@@ -42,7 +42,9 @@ def _megabytes(size: float) -> str:
 def check_limits(workspace: Workspace, files: list[tuple[str, int]]) -> None:
     """Raises TooLarge where ``files`` (path, size in bytes) are more than a snapshot may hold, naming the largest."""
     max_bytes, max_files = limits(workspace)
-    way_out = _("Name what is not needed in a file .amlignore at the root of the folder, or ask an owner for a higher limit.")
+    way_out = _(
+        "Name what is not needed in a file .amlignore at the root of the folder, or ask an owner for a higher limit."
+    )
     total = sum(size for _path, size in files)
     if total > max_bytes:
         largest = sorted(files, key=lambda file: -file[1])[:5]
@@ -57,7 +59,9 @@ def check_limits(workspace: Workspace, files: list[tuple[str, int]]) -> None:
         for path, _size in files:
             folder = path.rpartition("/")[0] or "."
             folders[folder] = folders.get(folder, 0) + 1
-        named = ", ".join(f"{folder} ({count})" for folder, count in sorted(folders.items(), key=lambda one: -one[1])[:5])
+        named = ", ".join(
+            f"{folder} ({count})" for folder, count in sorted(folders.items(), key=lambda one: -one[1])[:5]
+        )
         raise TooLarge(
             _("Your snapshot has %(count)s files; the limit is %(limit)s. The fullest folders: %(named)s. %(way_out)s")
             % {"count": len(files), "limit": max_files, "named": named, "way_out": way_out},
@@ -278,7 +282,11 @@ def _commit(workspace: Workspace, files: list[dict[str, Any]]) -> Snapshot:
     try:
         with transaction.atomic():
             snapshot = Snapshot.objects.create(
-                workspace=workspace, digest=digest, files=files, size=sum(file["size"] for file in files), count=len(files)
+                workspace=workspace,
+                digest=digest,
+                files=files,
+                size=sum(file["size"] for file in files),
+                count=len(files),
             )
             blobs.refer(workspace, (file["sha256"] for file in files), +1)
             return snapshot
@@ -295,7 +303,8 @@ def _check_nesting(files: list[dict[str, Any]]) -> None:
             parent = parent.rpartition("/")[0]
             if parent in names:
                 raise Invalid(
-                    _("%(parent)s is a file, and %(name)s lies in it as if it were a folder.") % {"parent": parent, "name": name},
+                    _("%(parent)s is a file, and %(name)s lies in it as if it were a folder.")
+                    % {"parent": parent, "name": name},
                     field="files",
                 )
 

@@ -30,7 +30,14 @@ from studio.lib.errors import AtelierError, Conflict, Invalid
 EXPERIMENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # Set by Atelier itself; a value from outside would point the run at another one.
-RESERVED = ("AZUREML_RUN_ID", "AZUREML_RUN_TOKEN", "AZUREML_ARM_", "AZUREML_EXPERIMENT_ID", "AZUREML_SERVICE_ENDPOINT", "ATELIER_")
+RESERVED = (
+    "AZUREML_RUN_ID",
+    "AZUREML_RUN_TOKEN",
+    "AZUREML_ARM_",
+    "AZUREML_EXPERIMENT_ID",
+    "AZUREML_SERVICE_ENDPOINT",
+    "ATELIER_",
+)
 MAX_SPEC_BYTES = 256 * 1024
 
 
@@ -39,7 +46,9 @@ def argument_text(value: Any) -> str:
     if value is None:
         raise Invalid(_("An argument is None: give a value, or leave the argument out."), field="arguments")
     if isinstance(value, (dict, list)):
-        raise Invalid(_("An argument is a %(kind)s: write it as text.") % {"kind": type(value).__name__}, field="arguments")
+        raise Invalid(
+            _("An argument is a %(kind)s: write it as text.") % {"kind": type(value).__name__}, field="arguments"
+        )
     text = value if isinstance(value, str) else str(value)
     if "\x00" in text:
         raise Invalid(_("An argument holds a NUL character."), field="arguments")
@@ -82,13 +91,17 @@ class _Checks:
 
     def raise_all(self) -> None:
         if self.errors:
-            raise Invalid(" ".join(message for messages in self.errors.values() for message in messages), errors=self.errors)
+            raise Invalid(
+                " ".join(message for messages in self.errors.values() for message in messages), errors=self.errors
+            )
 
 
 def check_experiment(name: str) -> str:
     if not EXPERIMENT_NAME.match(name or ""):
         raise Invalid(
-            _("An experiment's name has 1 to 255 letters, digits, dots, dashes and underscores, and starts with a letter or digit."),
+            _(
+                "An experiment's name has 1 to 255 letters, digits, dots, dashes and underscores, and starts with a letter or digit."
+            ),
             field="experiment",
         )
     return name
@@ -104,7 +117,9 @@ def _check_script(checks: _Checks, script: str, command: list[str], snapshot: Sn
     clean: str = checks.attempt("script", lambda: storage.clean_relative(script, field="script"), default="")
     if clean and snapshot is not None and not any(file["path"] == clean for file in snapshot.files):
         scripts = [file["path"] for file in snapshot.files if file["path"].endswith(".py")][:10]
-        hint = _("Scripts in it: %(names)s.") % {"names": ", ".join(scripts)} if scripts else _("It has no Python script.")
+        hint = (
+            _("Scripts in it: %(names)s.") % {"names": ", ".join(scripts)} if scripts else _("It has no Python script.")
+        )
         checks.say("script", _("%(script)s is not in the source folder.") % {"script": clean} + " " + hint)
     return clean
 
@@ -114,7 +129,8 @@ def _variables(raw: Mapping[str, Any] | None) -> dict[str, str]:
     for name, value in (raw or {}).items():
         if not _VARIABLE.match(name):
             raise Invalid(
-                _("%(name)s is no name for an environment variable: letters, digits and underscores.") % {"name": repr(name)[:80]}
+                _("%(name)s is no name for an environment variable: letters, digits and underscores.")
+                % {"name": repr(name)[:80]}
             )
         if name.startswith(RESERVED):
             raise Invalid(_("%(name)s is set by Atelier itself: choose another name.") % {"name": name})
@@ -196,17 +212,25 @@ def write_attributes(
         for name, value in parameters.items()
     )
     RunTag.objects.bulk_create(RunTag(run=run, key=key, value=value) for key, value in tags.items())
-    RunProperty.objects.bulk_create(RunProperty(run=run, key=key, value=str(value)) for key, value in properties.items())
+    RunProperty.objects.bulk_create(
+        RunProperty(run=run, key=key, value=str(value)) for key, value in properties.items()
+    )
 
 
 def earlier(workspace: Workspace, user: User, key: str | None, digest: str) -> Run | None:
     """The run that an earlier request with this idempotency key made; Conflict where that request was another one."""
     if not key:
         return None
-    run = Run.objects.filter(workspace=workspace, created_by=user, idempotency_key=key).select_related("experiment").first()
+    run = (
+        Run.objects.filter(workspace=workspace, created_by=user, idempotency_key=key)
+        .select_related("experiment")
+        .first()
+    )
     if run is not None and run.request_digest != digest:
         raise Conflict(
-            _("The idempotency key %(key)s was used for another request (run %(run)s). Use a new key for a new request.")
+            _(
+                "The idempotency key %(key)s was used for another request (run %(run)s). Use a new key for a new request."
+            )
             % {"key": key, "run": run.run_id}
         )
     return run
@@ -255,7 +279,9 @@ def run_submit(
     if idempotency_key is not None and len(idempotency_key) > 200:
         checks.say("idempotency_key", _("An idempotency key has at most 200 characters."))
     if sum(map(len, words)) + sum(map(len, line)) + sum(len(k) + len(v) for k, v in variables.items()) > MAX_SPEC_BYTES:
-        checks.say("arguments", _("Arguments and environment variables are together larger than a command line may be."))
+        checks.say(
+            "arguments", _("Arguments and environment variables are together larger than a command line may be.")
+        )
     checks.raise_all()
     assert target is not None  # noqa: S101 - _check_owned has said so
 
@@ -301,7 +327,12 @@ def _check_owned(
 
 
 def _write(
-    run: Run, experiment: str, tags: dict[str, str | None], properties: dict[str, str], action: str, request: HttpRequest | None
+    run: Run,
+    experiment: str,
+    tags: dict[str, str | None],
+    properties: dict[str, str],
+    action: str,
+    request: HttpRequest | None,
 ) -> Run:
     """Every row of the submit; inside the caller's transaction."""
     workspace, environment, snapshot = run.workspace, run.environment, run.snapshot
@@ -352,7 +383,9 @@ CHANGES = frozenset({
 def run_resubmit(run: Run, *, user: User, **changes: Any) -> Run:
     """A new run like ``run`` with ``changes`` (keyword arguments of ``run_submit``). Interactive runs cannot be resubmitted."""
     if run.type != "script":
-        raise Conflict(_("%(run)s was reported by a script and not submitted: there is nothing to submit again.") % {"run": run})
+        raise Conflict(
+            _("%(run)s was reported by a script and not submitted: there is nothing to submit again.") % {"run": run}
+        )
     unknown = changes.keys() - CHANGES
     if unknown:
         raise Invalid(_("A resubmit cannot change %(names)s.") % {"names": ", ".join(sorted(unknown))}, field="changes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -57,7 +58,9 @@ def put_chunk(run: Run, path: str, offset: int, stream: IO[bytes], total: int | 
     ``size`` is where to go on. Streams: nothing is held in memory. Raises TooLarge when the disk is full.
     """
     if offset < 0 or (total is not None and not 0 <= total <= MAX_BYTES) or (total is not None and offset > total):
-        raise Invalid(_("The offset and the size of an upload are numbers of bytes, the offset within the size."), field="offset")
+        raise Invalid(
+            _("The offset and the size of an upload are numbers of bytes, the offset within the size."), field="offset"
+        )
     target, part = _paths(run, path)
     if target.is_dir():
         raise Conflict(_("%(path)s is a folder.") % {"path": path})
@@ -65,7 +68,7 @@ def put_chunk(run: Run, path: str, offset: int, stream: IO[bytes], total: int | 
         return UploadState(total, True)  # the answer to the last piece was lost, and it is sent again
     part.parent.mkdir(parents=True, exist_ok=True)
     with part.open("r+b" if offset and part.exists() else "a+b") as handle:
-        _lock(handle, path)
+        _lock(handle, part, path)
         if offset == 0:
             handle.truncate(0)
         size = handle.seek(0, 2)
@@ -85,11 +88,15 @@ def put_chunk(run: Run, path: str, offset: int, stream: IO[bytes], total: int | 
     return UploadState(size, True)
 
 
-def _lock(handle: IO[bytes], path: str) -> None:
+def _lock(handle: IO[bytes], part: Path, path: str) -> None:
+    """One sender at a time; what was opened must still be the part, and not a file that was finished meanwhile."""
+    refusal = Conflict(_("%(path)s is being sent by somebody else right now.") % {"path": path})
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise Conflict(_("%(path)s is being sent by somebody else right now.") % {"path": path}) from None
+        if part.stat().st_ino != os.fstat(handle.fileno()).st_ino:
+            raise refusal
+    except (BlockingIOError, FileNotFoundError):
+        raise refusal from None
 
 
 def _append(handle: IO[bytes], stream: IO[bytes], *, skip: int, room: int | None) -> int:
