@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -17,8 +17,26 @@ from compute.models import Unit
 LEASE_S = 10.0
 
 
+def _host() -> str:
+    return socket.gethostname()[:30]
+
+
 def _me() -> str:
-    return f"{socket.gethostname()[:30]}:{os.getpid()}:{threading.get_ident()}"[:64]
+    return f"{_host()}:{os.getpid()}:{threading.get_ident()}"[:64]
+
+
+def drop_dead(units: Iterable[Unit]) -> None:
+    """End the leases of processes of this machine that are gone, so that nobody waits for them to run out."""
+    for unit in units:
+        host, _, rest = unit.lease_owner.partition(":")
+        if host != _host() or unit.lease_until is None:
+            continue
+        try:
+            os.kill(int(rest.partition(":")[0]), 0)
+        except ProcessLookupError:
+            Unit.objects.filter(pk=unit.pk, lease_owner=unit.lease_owner).update(lease_until=None, lease_owner="")
+        except (ValueError, PermissionError):
+            continue
 
 
 @contextmanager

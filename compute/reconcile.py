@@ -13,6 +13,7 @@ from django.utils import timezone
 from compute import selectors, states
 from compute.drivers.base import Driver, DriverError, Unreachable
 from compute.drivers.unit_folder import read_json, write_atomic
+from compute.leases import drop_dead
 from compute.models import LogStream, Target, Unit
 from compute.publish import publish
 from compute.services import observe
@@ -59,6 +60,7 @@ def _send_on(units: list[Unit]) -> None:
         Unit.objects.filter(pk__in=ids, state=states.QUEUED).update(next_check_at=after(QUEUE_CHECK_S))
         for target_id in {unit.target_id for unit in queued}:
             publish("compute.queue", target_id)
+    drop_dead(others)
     for unit in others:
         Unit.objects.filter(pk=unit.pk, version=unit.version).update(next_check_at=after(STEP_CHECK_S))
         publish("compute.advance", unit.pk)
