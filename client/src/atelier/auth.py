@@ -136,4 +136,5 @@ def login(endpoint: str) -> str:
 def user_of(endpoint: str, token: str) -> str:
     """Whose token this is. Raises AuthenticationException when the studio does not accept it."""
     me = Transport(endpoint, lambda: token).request("GET", "/api/v1/me").json() or {}
-    return str(me.get("email") or me.get("username") or me.get("name") or "")
+    user = me.get("user") or {}
+    return str(me.get("email") or user.get("username") or "")

@@ -24,6 +24,7 @@ RETRIES = 5
 _PASSING = frozenset({429, 502, 503, 504})
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _PIECE = 1 << 20
+_BLOCK = 1 << 18  # bytes read at once from a file that is sent
 
 
 @dataclass
@@ -134,8 +135,9 @@ class Transport:
         start = body.tell() if hasattr(body, "tell") else None  # type: ignore[union-attr]
         rewindable = body is None or isinstance(body, bytes) or start is not None
         for attempt in range(1, retries + 1):
-            last = attempt == retries
-            sent = False
+            last, sent = attempt == retries, False
+            if start is not None:
+                body.seek(start)  # type: ignore[union-attr]
             try:
                 connection = self._connection(timeout)
                 sent = True
@@ -153,9 +155,6 @@ class Transport:
                     raise failure(found.status, problem, _lower(found), f"{method} {target}")
                 _pause(attempt, found.headers.get("Retry-After"))
                 continue
-            finally:
-                if start is not None:
-                    body.seek(start) if not last else None  # type: ignore[union-attr]
             _pause(attempt, None)
         raise StudioUnreachable(f"{self.endpoint} does not answer")  # pragma: no cover - the loop returns or raises
 
@@ -180,11 +179,11 @@ class Transport:
         host, port = (self._proxy or (self._host, self._port))[:2]
         connection: http.client.HTTPConnection
         if self._secure:
-            connection = http.client.HTTPSConnection(host, port, timeout=wait, context=ssl.create_default_context())
+            connection = http.client.HTTPSConnection(host, port, timeout=wait, blocksize=_BLOCK, context=ssl.create_default_context())
             if self._proxy:
                 connection.set_tunnel(self._host, self._port)
         else:
-            connection = http.client.HTTPConnection(host, port, timeout=wait)
+            connection = http.client.HTTPConnection(host, port, timeout=wait, blocksize=_BLOCK)
         connection.connect()
         # Headers and body are two writes; Nagle would hold the second for 40 ms.
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -203,11 +202,10 @@ def failure(status: int, body: bytes, headers: Mapping[str, str], what: str) -> 
     if not isinstance(problem, dict):
         problem = {}
     detail = problem.get("detail") or problem.get("title") or http.client.responses.get(status, "error")
-    if isinstance(detail, list):  # one entry per field
-        detail = "; ".join(str(item.get("msg", item)) if isinstance(item, dict) else str(item) for item in detail)
-    for entry in problem.get("errors") or ():
-        if isinstance(entry, dict) and entry.get("detail"):
-            detail += f"\n  {entry.get('field') or entry.get('pointer') or ''} {entry['detail']}".rstrip()
+    for name, texts in (problem.get("errors") or {}).items():
+        said = [text for text in texts if text not in detail]
+        if said:
+            detail += f"\n  {name}: {' '.join(said)}"
     if status == 401:
         return AuthenticationException(f"The studio does not accept these credentials: {detail} (run `atelier login`)")
     if not problem:
