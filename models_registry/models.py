@@ -96,6 +96,8 @@ class Deployment(models.Model):
     error: models.JSONField[dict[str, Any] | None, dict[str, Any] | None] = models.JSONField(null=True, blank=True)
     warnings: models.JSONField[list[str], list[str]] = models.JSONField(default=list, blank=True)
     restarts = models.PositiveIntegerField(default=0)
+    health: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict, blank=True)  # last answer of /healthz
+    next_start_at = models.DateTimeField(null=True, blank=True)  # a unit that ended is replaced at this time
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 

@@ -89,7 +89,7 @@ class Service:
         self.model: Optional[Model] = None
         self.batcher: Optional[Batcher] = None
         self.failed = ""
-        self.sample = _sample(options.sample)
+        self.sample = _sample(os.environ.get("ATELIER_SAMPLE_INPUT", ""))
         self.auth = options.auth == "key"
         self.keys = Keys(options.keys, os.environ.pop("ATELIER_KEY_DIGESTS", ""))
         self.counts: Dict[int, int] = collections.Counter()
@@ -285,12 +285,10 @@ class Service:
         )
 
 
-def _sample(path: Optional[Path]) -> Any:
-    if path is None:
-        return None
+def _sample(text: str) -> Any:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        return json.loads(text) if text else None
+    except ValueError:  # one that was cut off because of its size
         return None
 
 
@@ -358,7 +356,6 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--version", default="model:1", help="name:version of the model, for people")
     parser.add_argument("--auth", choices=["key", "none"], default="key")
     parser.add_argument("--keys", type=Path, help="JSON file with the digests of the keys; read again when it changes")
-    parser.add_argument("--sample", type=Path, help="JSON file with a sample input")
     parser.add_argument("--max-body", type=int, default=MAX_BODY, help="bytes")
     options = parser.parse_args(arguments)
     os.environ.setdefault("AZUREML_MODEL_DIR", str(Path(options.model).resolve().parent))
