@@ -2,9 +2,10 @@
 
 from django.urls import include, path
 
-from compute import env_views, views
+from compute import env_views, log_urls, views
 
 urlpatterns = [
+    *log_urls.urlpatterns,
     path("", include("compute.log_urls")),
     path("compute/", views.target_list, name="target-list"),
     path("compute/attach/", views.target_attach, name="target-attach"),

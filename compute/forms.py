@@ -1,0 +1,195 @@
+"""Forms of the compute and environment pages. A driver's fields draw themselves; recipes are read where they are typed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.core.files.uploadedfile import UploadedFile
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from compute.drivers import registry
+from compute.environments import MAX_TEXT, Recipe, recipe_from_conda, recipe_from_requirements
+from compute.models import Target
+from compute.spec import FormField
+from studio.lib.errors import AtelierError, Invalid
+
+RESERVED_TARGETS = {"attach"}  # words that the addresses of the compute pages use themselves
+_CODE = {"class": "at-code-input", "spellcheck": "false", "autocomplete": "off", "autocapitalize": "off"}
+
+
+def _field(spec: FormField, *, stored: bool) -> forms.Field:
+    """A driver's field as a form field. ``stored``: a secret that is there already may stay empty."""
+    common: dict[str, Any] = {
+        "label": spec.label,
+        "help_text": spec.help,
+        "required": spec.required and not stored,
+        "initial": spec.default,
+    }
+    if spec.secret or spec.kind == "password":
+        if stored:
+            common["help_text"] = gettext("Stored. Leave it empty to keep it. %(help)s") % {"help": spec.help}
+        return forms.CharField(widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), strip=False, **common)
+    if spec.kind == "number":
+        return forms.IntegerField(min_value=spec.minimum, max_value=spec.maximum, **common)
+    if spec.kind == "checkbox":
+        return forms.BooleanField(**{**common, "required": False})
+    if spec.kind == "select":
+        return forms.ChoiceField(choices=spec.choices, **common)
+    if spec.kind == "textarea":
+        return forms.CharField(widget=forms.Textarea(attrs={"rows": 6, **_CODE}), **common)
+    return forms.CharField(**common)
+
+
+class ServiceForm(forms.Form):
+    """A form whose service may still refuse: its errors are put beside the fields that they name."""
+
+    def refuse(self, error: AtelierError) -> None:
+        for name, messages in error.errors.items():
+            for message in messages:
+                self.add_error(name if name in self.fields else None, message)
+        if not error.errors:
+            self.add_error(None, error.detail)
+
+
+class TargetForm(ServiceForm):
+    """Name and description (when attaching), and what the driver asks for."""
+
+    def __init__(self, *args: Any, driver: str, target: Target | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.specs = list(registry.driver_class(driver).fields)
+        if target is None:
+            self.fields["name"] = forms.SlugField(
+                label=_("Name"), max_length=64, help_text=_("Letters, digits, hyphens and underscores. Runs name it.")
+            )
+        self.fields["description"] = forms.CharField(
+            label=_("Description"), required=False, max_length=2000, initial=target.description if target else ""
+        )
+        for spec in self.specs:
+            field = _field(spec, stored=bool(target and target.secrets and spec.secret))
+            if target is not None and not spec.secret:
+                field.initial = target.config.get(spec.name, spec.default)
+            self.fields[spec.name] = field
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        if name in RESERVED_TARGETS:
+            raise forms.ValidationError(gettext("This word is used by the studio itself. Choose another name."))
+        return name
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self._values(secret=False)
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        return {name: value for name, value in self._values(secret=True).items() if value}
+
+    def _values(self, *, secret: bool) -> dict[str, Any]:
+        return {
+            spec.name: self.cleaned_data[spec.name]
+            for spec in self.specs
+            if spec.secret is secret and self.cleaned_data.get(spec.name) not in (None, "")
+        }
+
+
+class EnvironmentForm(ServiceForm):
+    """A recipe: pip requirements (typed, or a requirements.txt) or a conda file. ``recipe`` is there once it is valid."""
+
+    name = forms.RegexField(
+        r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
+        label=_("Name"),
+        help_text=_("An existing name gets a new version."),
+        error_messages={"invalid": _("Use letters, digits, dots, hyphens and underscores, starting with a letter or digit.")},
+    )
+    description = forms.CharField(label=_("Description"), required=False, max_length=2000)
+    kind = forms.ChoiceField(
+        label=_("Recipe"),
+        choices=[("pip", _("pip")), ("conda", _("conda"))],
+        initial="pip",
+        widget=forms.RadioSelect,
+    )
+    packages = forms.CharField(
+        label=_("Packages"),
+        required=False,
+        max_length=MAX_TEXT,
+        help_text=_("One per line, as in a requirements.txt."),
+        widget=forms.Textarea(attrs={"rows": 9, "placeholder": "scikit-learn==1.5.*\npandas>=2\nmatplotlib", **_CODE}),
+    )
+    requirements = forms.FileField(
+        label=_("or a requirements.txt"),
+        required=False,
+        help_text=_("Its lines are added to the packages above."),
+        widget=forms.FileInput(attrs={"accept": ".txt,.in,text/plain"}),
+    )
+    python = forms.CharField(
+        label=_("Python"),
+        required=False,
+        max_length=64,
+        widget=forms.TextInput(attrs={"list": "pythons", "placeholder": "3.11", "autocomplete": "off"}),
+    )
+    conda = forms.CharField(
+        label=_("Conda file"),
+        required=False,
+        max_length=MAX_TEXT,
+        help_text=_("A conda_dependencies.yml or environment.yml. Its packages are taken from PyPI under their names there."),
+        widget=forms.Textarea(
+            attrs={
+                "rows": 12,
+                "placeholder": "dependencies:\n  - python=3.11\n  - scikit-learn\n  - pip:\n      - lightgbm",
+                **_CODE,
+            }
+        ),
+    )
+    conda_file = forms.FileField(
+        label=_("or a file"), required=False, widget=forms.FileInput(attrs={"accept": ".yml,.yaml"})
+    )
+    strict = forms.BooleanField(
+        label=_("Refuse another Python"),
+        required=False,
+        help_text=_("Without this, a Python that the machine does not have is replaced by the nearest one, with a warning."),
+    )
+
+    recipe: Recipe
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if data.get("kind"):
+            try:
+                self.recipe = self._conda(data) if data["kind"] == "conda" else self._pip(data)
+            except Invalid as error:
+                self._point(error, "conda" if data["kind"] == "conda" else "packages")
+        return data
+
+    def _pip(self, data: dict[str, Any]) -> Recipe:
+        text = "\n".join(filter(None, [data.get("packages", ""), _text(data.get("requirements"), "requirements")]))
+        recipe = recipe_from_requirements(text, python=data.get("python") or None, strict=bool(data.get("strict")))
+        if not recipe.packages:
+            raise Invalid(gettext("Name at least one package, or use AzureML-Minimal, which has none."), field="packages")
+        return recipe
+
+    def _conda(self, data: dict[str, Any]) -> Recipe:
+        text = _text(data.get("conda_file"), "conda_file") or data.get("conda", "")
+        if not text.strip():
+            raise Invalid(gettext("Paste the conda file, or choose it."), field="conda")
+        return recipe_from_conda(text, strict=bool(data.get("strict")))
+
+    def _point(self, error: Invalid, field: str) -> None:
+        """Errors of the recipe beside the field that it was typed into."""
+        for name, messages in (error.errors or {field: [error.detail]}).items():
+            where = field if name == "requirements" and not self.files.get("requirements") else name
+            for message in messages:
+                self.add_error(where if where in self.fields else field, message)
+
+
+def _text(upload: UploadedFile | None, field: str) -> str:
+    """The text of an uploaded file; empty without one. Raises Invalid for what is not text or too long."""
+    if upload is None:
+        return ""
+    if (upload.size or 0) > MAX_TEXT:
+        raise Invalid(gettext("The file is longer than %(kb)d KB.") % {"kb": MAX_TEXT // 1024}, field=field)
+    try:
+        return upload.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Invalid(gettext("The file is not UTF-8 text."), field=field) from None
