@@ -166,7 +166,7 @@ class FileOut(Schema):
     path: str
     size: int
     modified: float | None = Field(None, description="Unix seconds.")
-    kind: str = Field("file", description="file or folder.")
+    kind: str = Field("binary", description="text, image, csv, json, notebook or binary.")
 
 
 class UploadState(Schema):
