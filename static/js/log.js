@@ -1,0 +1,719 @@
+// The log view: live output by websocket, older and searched parts by HTTP range. See templates/compute/parts/log_view.html.
+// A window of at most MAX_ROWS lines is in the page; `top` and `received` are the byte offsets where it begins and ends.
+(() => {
+  "use strict";
+
+  const MAX_ROWS = 5000;
+  const PART = 128 * 1024; // bytes of one HTTP range
+  const LONGEST = 20000; // characters of one line that are drawn
+  const PER_FRAME = 256 * 1024; // bytes that are worked off per drawing
+  const ACK_EVERY = 128 * 1024;
+  const CONTROL = /[\x00-\x08\x0a-\x1f\x7f]/;
+  const TOKENS = /\x1b\[([0-9;:?]*)[ -/]*([@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]|[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\x08\x0a-\x1f\x7f]+/g;
+  const UNFINISHED = /\x1b(?:\[[0-9;:?]*|\][^\x07\x1b]*)?$/;
+
+  // ---------- colours and carriage returns, as a terminal has them ----------
+
+  const PLAIN = Object.freeze({ css: "", f: "", b: "" });
+
+  const luminance = ([r, g, b]) => 0.299 * r + 0.587 * g + 0.114 * b;
+  const rgb256 = (n) => {
+    if (n >= 232) return Array(3).fill(8 + (n - 232) * 10);
+    const level = (v) => (v ? 55 + v * 40 : 0);
+    return [level(Math.floor((n - 16) / 36)), level(Math.floor((n - 16) / 6) % 6), level((n - 16) % 6)];
+  };
+
+  // What SGR codes have set; `look()` gives one shared object per look, so that equal looks are ===.
+  class Pen {
+    constructor() { this.looks = new Map([["", PLAIN]]); this.reset(); }
+
+    reset() { Object.assign(this, { fore: null, back: null, flags: new Set() }); this.current = PLAIN; }
+
+    sgr(text) {
+      const codes = text ? text.split(/[;:]/).map(Number) : [0];
+      for (let i = 0; i < codes.length; i++) {
+        const code = codes[i];
+        if (code === 38 || code === 48) {
+          let color = null;
+          if (codes[i + 1] === 5) { const n = codes[i + 2] & 255; color = n < 16 ? n : rgb256(n); i += 2; }
+          else if (codes[i + 1] === 2) { color = codes.slice(i + 2, i + 5).map((v) => (v || 0) & 255); i += 4; }
+          this[code === 38 ? "fore" : "back"] = color;
+        } else this.code(code);
+      }
+      this.current = this.look();
+    }
+
+    code(code) {
+      const on = { 1: "bold", 2: "dim", 3: "italic", 4: "line-under", 7: "inverse", 9: "strike" }[code];
+      const off = { 22: ["bold", "dim"], 23: ["italic"], 24: ["line-under"], 27: ["inverse"], 29: ["strike"] }[code];
+      if (code === 0) { this.fore = this.back = null; this.flags.clear(); }
+      else if (on) this.flags.add(on);
+      else if (off) off.forEach((flag) => this.flags.delete(flag));
+      else if (code >= 30 && code <= 37) this.fore = code - 30;
+      else if (code >= 90 && code <= 97) this.fore = code - 82;
+      else if (code === 39) this.fore = null;
+      else if (code >= 40 && code <= 47) this.back = code - 40;
+      else if (code >= 100 && code <= 107) this.back = code - 92;
+      else if (code === 49) this.back = null;
+    }
+
+    look() {
+      const names = [...this.flags].sort().map((flag) => `log-${flag}`);
+      let f = "", b = "";
+      const { fore, back } = this;
+      if (back !== null) {
+        if (typeof back === "number") names.push(`log-b${back}`);
+        else { names.push("log-brgb"); b = `rgb(${back.join(",")})`; }
+        const dark = typeof back === "number" ? back < 7 || back === 8 : luminance(back) < 140;
+        if (!Array.isArray(fore)) names.push(dark ? "log-on-dark" : "log-on-light"); // a palette is made for the pane only
+      } else if (typeof fore === "number") names.push(`log-f${fore}`);
+      if (Array.isArray(fore)) { if (back === null) names.push("log-frgb"); f = `rgb(${fore.join(",")})`; }
+      const key = names.join(" ") + f + b;
+      if (!this.looks.has(key)) this.looks.set(key, Object.freeze({ css: names.join(" "), f, b, raw: back !== null }));
+      return this.looks.get(key);
+    }
+  }
+
+  // One line as it stands after everything that was written to it.
+  class Line {
+    constructor(pen) { this.pen = pen; this.clear(); }
+
+    clear() { this.chars = []; this.looks = []; this.column = 0; this.over = 0; this.held = ""; }
+
+    feed(text) {
+      text = this.held + text;
+      const unfinished = UNFINISHED.exec(text);
+      this.held = unfinished && text.length - unfinished.index < 256 ? unfinished[0] : "";
+      if (this.held) text = text.slice(0, -this.held.length);
+      for (const [token, values, final] of text.matchAll(TOKENS)) {
+        if (final === "m") this.pen.sgr(values);
+        else if (final === "K") this.erase(Number(values) || 0);
+        else if (final === "G") this.column = Math.max((Number(values) || 1) - 1, 0);
+        else if (final === "D") this.column = Math.max(this.column - (Number(values) || 1), 0);
+        else if (final === "C") this.column = Math.min(this.column + (Number(values) || 1), LONGEST);
+        else if (token === "\r") this.column = 0;
+        else if (token === "\b") this.column = Math.max(this.column - 1, 0);
+        else if (token.charCodeAt(0) >= 32 || token.charCodeAt(0) === 9) this.put(token);
+      }
+    }
+
+    put(text) {
+      for (const char of text) {
+        if (this.column >= LONGEST) { this.over += 1; continue; }
+        while (this.chars.length < this.column) { this.chars.push(" "); this.looks.push(PLAIN); }
+        this.chars[this.column] = char;
+        this.looks[this.column++] = this.pen.current;
+      }
+    }
+
+    erase(mode) {
+      if (mode === 0) { this.chars.length = this.looks.length = Math.min(this.column, this.chars.length); return; }
+      const end = mode === 1 ? Math.min(this.column + 1, this.chars.length) : this.chars.length;
+      for (let i = 0; i < end; i++) { this.chars[i] = " "; this.looks[i] = PLAIN; }
+    }
+
+    draw(into) {
+      const parts = [];
+      for (let i = 0; i < this.chars.length;) {
+        const look = this.looks[i];
+        let j = i + 1;
+        while (j < this.chars.length && this.looks[j] === look) j++;
+        const text = this.chars.slice(i, j).join("");
+        if (look === PLAIN) parts.push(text);
+        else {
+          const span = document.createElement("span");
+          span.className = look.css;
+          span.textContent = text;
+          if (look.f) { if (look.raw) span.style.color = look.f; else span.style.setProperty("--f", look.f); }
+          if (look.b) span.style.setProperty("--b", look.b);
+          parts.push(span);
+        }
+        i = j;
+      }
+      into.replaceChildren(...parts);
+    }
+  }
+
+  // Bytes to rows. Keeps its state between calls, so that a line, a character or an escape may be cut anywhere.
+  class Writer {
+    constructor(words) { this.words = words; this.pen = new Pen(); this.line = new Line(this.pen); this.restart(0); }
+
+    restart(offset) {
+      this.pen.reset();
+      this.line.clear();
+      this.decoder = new TextDecoder("utf-8");
+      this.offset = this.start = offset; // where the next byte belongs, and where the line begun last starts
+      this.begun = false;
+      this.row = null;
+    }
+
+    // Rows of complete lines, at most the last `most`; `skipped` lines before them were not drawn.
+    write(bytes, most = MAX_ROWS) {
+      const ends = [];
+      for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) ends.push(at);
+      const skipped = Math.max(ends.length - most, 0);
+      const rows = [];
+      let from = 0;
+      if (skipped) { from = ends[skipped - 1] + 1; this.restart(this.offset + from); }
+      for (const end of ends.slice(skipped)) {
+        const text = this.decoder.decode(bytes.subarray(from, end + 1), { stream: true }).slice(0, -1);
+        const row = this.row || this.element();
+        this.fill(row, text);
+        rows.push({ element: row, at: this.start });
+        this.row = null;
+        this.begun = false;
+        this.line.clear();
+        this.start += end + 1 - from + (this.offset - this.start);
+        this.offset = this.start;
+        from = end + 1;
+      }
+      if (from < bytes.length) {
+        this.row = this.row || this.element();
+        this.line.feed(this.decoder.decode(bytes.subarray(from), { stream: true }));
+        this.begun = true;
+        this.offset += bytes.length - from;
+        this.finish(this.row);
+      }
+      return { rows, skipped, partial: this.row };
+    }
+
+    element() {
+      const row = document.createElement("div");
+      row.className = "log-line";
+      row.append(document.createElement("span"));
+      return row;
+    }
+
+    fill(row, text) {
+      if (text.endsWith("\r")) text = text.slice(0, -1);
+      if (!this.begun && this.pen.current === PLAIN && text.length <= LONGEST && !CONTROL.test(text)) row.firstChild.textContent = text;
+      else { this.line.feed(text); this.finish(row); }
+    }
+
+    finish(row) {
+      this.line.draw(row.firstChild);
+      if (!this.line.over) return;
+      const more = document.createElement("span");
+      more.className = "log-more";
+      more.textContent = this.words.long.replace("{size}", size(this.line.over));
+      row.firstChild.append(more);
+    }
+  }
+
+  const size = (bytes) => {
+    for (const unit of ["B", "KB", "MB", "GB"]) {
+      if (bytes < 1024) return unit === "B" ? `${bytes} B` : `${bytes.toFixed(1)} ${unit}`;
+      bytes /= 1024;
+    }
+    return `${bytes.toFixed(1)} TB`;
+  };
+
+  // ---------- the view ----------
+
+  class LogView {
+    constructor(root) {
+      const find = (name) => root.querySelector(`[data-log-${name}]`);
+      this.root = root;
+      this.words = Object.fromEntries(Object.entries(root.dataset).filter(([k]) => /^t[A-Z]/.test(k)).map(([k, v]) => [k[1].toLowerCase() + k.slice(2), v]));
+      Object.assign(this, { pane: find("pane"), state: find("state"), total: find("size"), followButton: find("follow"), pauseButton: find("pause"), hits: find("hits") });
+      this.lines = document.createElement("div");
+      this.lines.className = "log-lines";
+      this.writer = new Writer(this.words);
+      this.follow = true;
+      this.paused = this.held = this.ended = this.refused = false;
+      this.size = 0;
+      this.tries = 0;
+      this.alive = Date.now();
+      this.restart(Number(root.dataset.from), Number(root.dataset.fromLine));
+      this.bind(find);
+      find("bar").hidden = false;
+      this.connect();
+    }
+
+    bind(find) {
+      const words = { passive: true };
+      this.pane.addEventListener("scroll", () => this.scrolled(), words);
+      this.pane.addEventListener("keydown", (event) => this.key(event));
+      this.followButton.addEventListener("click", () => (this.follow && !this.held ? this.setFollow(false) : this.toEnd()));
+      this.pauseButton.addEventListener("click", () => this.setPaused(!this.paused));
+      const wrap = find("wrap");
+      wrap.addEventListener("click", () => {
+        wrap.setAttribute("aria-pressed", String(this.root.classList.toggle("log-wrap")));
+        if (this.follow) this.bottom();
+      });
+      this.search = new Search(this, find);
+      find("goto").addEventListener("submit", (event) => {
+        event.preventDefault();
+        const line = Number(event.target.elements.line.value);
+        if (line >= 1) this.guard(async () => {
+          const found = await this.json(`${this.root.dataset.line}${line}/`);
+          await this.jump(found.offset, found.line);
+        });
+      });
+      window.addEventListener("online", () => this.retry(0));
+      document.addEventListener("visibilitychange", () => { if (!document.hidden) { this.retry(0); this.plan(); } });
+      // A machine that slept leaves sockets that look alive: time that has jumped says so.
+      this.clock = setInterval(() => {
+        if (!this.root.isConnected) { this.leave(); return; }
+        const slept = Date.now() - this.alive > 20000;
+        this.alive = Date.now();
+        if (slept && !document.hidden && this.socket) { this.drop(); this.retry(0); }
+      }, 4000);
+    }
+
+    leave() { clearInterval(this.clock); clearTimeout(this.timer); this.gone = true; this.drop(); }
+
+    // ----- the window -----
+
+    restart(offset, line) {
+      this.queue = [];
+      this.rows = [];
+      this.top = this.received = this.acked = offset;
+      this.firstLine = line; // of the first row; null while it is not known
+      this.writer.restart(offset);
+      this.partial = null;
+      this.fresh = true; // what is shown now goes with the next drawing
+    }
+
+    take(offset, bytes) {
+      const end = this.received;
+      if (offset + bytes.length <= end) return;
+      if (offset > end) { this.restart(offset, null); this.number(); }
+      else if (offset < end) bytes = bytes.subarray(end - offset);
+      this.queue.push(bytes);
+      this.received += bytes.length;
+      this.size = Math.max(this.size, this.received);
+      this.plan();
+    }
+
+    plan() {
+      if (this.planned || this.gone || (!this.queue.length && !this.fresh)) return;
+      this.planned = true;
+      const draw = () => { this.planned = false; this.draw(); };
+      if (document.hidden) setTimeout(draw, 300); else requestAnimationFrame(draw);
+    }
+
+    draw() {
+      const bytes = this.dequeue();
+      const { rows, skipped, partial } = this.writer.write(bytes);
+      const waits = this.fresh && !rows.length && !partial && !this.ended;
+      if (this.fresh && !waits) { this.lines.replaceChildren(); this.pane.replaceChildren(this.lines); this.fresh = false; }
+      if (skipped) {
+        this.lines.replaceChildren();
+        if (this.firstLine !== null) this.firstLine += this.rows.length + skipped;
+        this.rows = [];
+        this.top = rows.length ? rows[0].at : this.writer.start;
+      }
+      const added = document.createDocumentFragment();
+      for (const row of rows) {
+        this.rows.push(row);
+        this.mark(row.element, this.rows.length - 1);
+        added.append(row.element);
+      }
+      if (partial) { this.mark(partial, this.rows.length); added.append(partial); }
+      this.partial = partial;
+      this.lines.append(added);
+      this.trim();
+      if (this.follow) this.bottom();
+      this.total.textContent = size(this.size);
+      if (this.ended && !this.rows.length && !partial) this.empty(this.words.silent);
+      this.acknowledge();
+      this.plan();
+      if (this.onDrawn && !this.queue.length) { const done = this.onDrawn; this.onDrawn = null; done(); }
+    }
+
+    dequeue() {
+      let length = 0, count = 0;
+      while (count < this.queue.length && length < PER_FRAME) length += this.queue[count++].length;
+      if (count === 1) return this.queue.shift();
+      const all = new Uint8Array(length);
+      let at = 0;
+      for (const piece of this.queue.splice(0, count)) { all.set(piece, at); at += piece.length; }
+      return all;
+    }
+
+    mark(element, index) {
+      if (this.firstLine === null) return;
+      const number = this.firstLine + index;
+      element.dataset.n = number;
+      const digits = Math.max(String(number).length, 3);
+      if (digits !== this.digits) { this.digits = digits; this.lines.style.setProperty("--log-gutter", `${digits + 2}ch`); }
+    }
+
+    // Line numbers of a window whose place in the file is only known by its offset.
+    number() {
+      const top = this.top;
+      this.guard(async () => {
+        const { line } = await this.json(`${this.root.dataset.line}?offset=${top}`);
+        const index = this.rows.findIndex((row) => row.at === top);
+        if (index < 0 && this.rows.length) { if (this.firstLine === null) this.number(); return; }
+        this.firstLine = line - Math.max(index, 0);
+        this.rows.forEach((row, i) => this.mark(row.element, i));
+        if (this.partial) this.mark(this.partial, this.rows.length);
+      });
+    }
+
+    trim() {
+      const extra = this.rows.length - MAX_ROWS;
+      if (extra <= 0) return;
+      if (!this.follow) { this.hold(); return; } // the reader's place must not move
+      for (const row of this.rows.splice(0, extra)) row.element.remove();
+      if (this.firstLine !== null) this.firstLine += extra;
+      this.top = this.rows.length ? this.rows[0].at : this.writer.start;
+      this.lines.querySelectorAll(".log-note").forEach((note) => note.remove());
+    }
+
+    empty(text) {
+      const note = document.createElement("p");
+      note.className = "log-empty";
+      note.textContent = text;
+      this.pane.replaceChildren(note);
+      this.fresh = true;
+    }
+
+    // ----- moving about -----
+
+    bottom() { this.pane.scrollTop = this.pane.scrollHeight; }
+
+    scrolled() {
+      const { scrollTop, scrollHeight, clientHeight } = this.pane;
+      const atEnd = scrollHeight - scrollTop - clientHeight < 32;
+      const up = scrollTop < (this.lastTop ?? 0) - 2;
+      this.lastTop = scrollTop;
+      if (up && !atEnd && this.follow) this.setFollow(false);
+      if (atEnd && !this.held && !this.follow && !up) this.setFollow(true);
+      if (atEnd && this.held && !this.paused && !up) this.newer();
+      if (scrollTop < 600 && !this.fresh) this.older();
+    }
+
+    key(event) {
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target !== this.pane) return;
+      if (event.key === "Home") this.guard(() => this.jump(0, 1));
+      else if (event.key === "End") this.toEnd();
+      else if (event.key === "/") this.search.input.focus();
+      else return;
+      event.preventDefault();
+    }
+
+    setFollow(follow) {
+      this.follow = follow;
+      this.followButton.setAttribute("aria-pressed", String(follow));
+      if (follow) this.bottom();
+    }
+
+    setPaused(paused) {
+      this.paused = paused;
+      this.pauseButton.setAttribute("aria-pressed", String(paused));
+      if (paused) { this.hold(); this.say("paused", this.words.paused); }
+      else { this.held = false; this.connect(); }
+    }
+
+    // Take no more live bytes; the window ends at `received` and goes on from there later.
+    hold() {
+      if (this.held) return;
+      this.held = true;
+      this.drop();
+      if (!this.paused) this.say("held", this.ended ? this.words.ended : this.words.reading);
+    }
+
+    toEnd() {
+      this.paused = false;
+      this.pauseButton.setAttribute("aria-pressed", "false");
+      this.guard(async () => {
+        const total = this.ended && this.size ? this.size : await this.length();
+        if (this.held && total - this.received > PART) {
+          const { line, offset } = await this.json(`${this.root.dataset.line}?offset=${Math.max(total - PART, 0)}`);
+          this.restart(offset, line);
+        }
+        this.held = this.refused = false;
+        this.setFollow(true);
+        if (!this.socket) this.connect();
+      });
+    }
+
+    async jump(offset, line) {
+      this.setFollow(false);
+      this.hold();
+      const from = Math.max(offset - PART / 2, 0);
+      const part = await this.range(from, offset + PART);
+      let cut = 0;
+      if (from > 0) { const end = part.bytes.indexOf(10); cut = end >= 0 && from + end < offset ? end + 1 : offset - from; }
+      let first = line;
+      for (let i = part.bytes.indexOf(10, cut); i >= 0 && from + i < offset; i = part.bytes.indexOf(10, i + 1)) first--;
+      this.restart(from + cut, first);
+      await new Promise((done) => { this.onDrawn = done; this.take(from + cut, part.bytes.subarray(cut)); });
+      const row = this.rows.find((candidate) => candidate.at === offset)?.element || this.partial;
+      this.lines.querySelectorAll("[data-found]").forEach((old) => delete old.dataset.found);
+      if (row) { row.dataset.found = ""; row.scrollIntoView({ block: "center" }); }
+    }
+
+    older() {
+      if (this.loading || this.top <= 0 || this.queue.length) return;
+      this.loading = true;
+      const top = this.top;
+      this.guard(async () => {
+        let from = Math.max(top - PART, 0);
+        let { bytes } = await this.range(from, top);
+        let end = from > 0 ? bytes.indexOf(10) : -1;
+        if (from > 0 && (end < 0 || from + end + 1 >= top)) { // one very long line: take more of it
+          from = Math.max(top - 8 * PART, 0);
+          ({ bytes } = await this.range(from, top));
+          end = from > 0 ? bytes.indexOf(10) : -1;
+          if (from + end + 1 >= top) end = -1;
+        }
+        if (this.top !== top) return;
+        this.prepend(bytes.subarray(end + 1), from + end + 1);
+      }).finally(() => { this.loading = false; });
+    }
+
+    prepend(bytes, offset) {
+      const writer = new Writer(this.words);
+      writer.restart(offset);
+      const { rows, partial } = writer.write(bytes, Infinity);
+      if (partial) rows.push({ element: partial, at: writer.start });
+      const before = this.pane.scrollHeight;
+      this.rows.unshift(...rows);
+      if (this.firstLine !== null) this.firstLine -= rows.length;
+      rows.forEach((row, i) => this.mark(row.element, i));
+      this.lines.querySelectorAll(".log-note").forEach((note) => note.remove());
+      this.lines.prepend(...rows.map((row) => row.element));
+      this.pane.scrollTop += this.pane.scrollHeight - before;
+      this.lastTop = this.pane.scrollTop;
+      this.top = offset;
+      if (this.rows.length > MAX_ROWS) this.cutEnd();
+    }
+
+    // Drop rows at the end: the window goes on after the last one that stays.
+    cutEnd() {
+      this.hold();
+      const gone = this.rows.splice(MAX_ROWS);
+      gone.forEach((row) => row.element.remove());
+      this.partial?.remove();
+      this.partial = null;
+      this.queue = [];
+      this.received = this.acked = gone[0].at;
+      this.writer.restart(this.received);
+    }
+
+    newer() {
+      if (this.loading) return;
+      this.loading = true;
+      this.guard(async () => {
+        const part = await this.range(this.received, this.received + PART);
+        if (this.rows.length + 1000 > MAX_ROWS) this.cutStart(1500);
+        this.take(this.received, part.bytes);
+        if (this.received >= part.total && !this.ended && !this.paused) { this.held = false; this.connect(); }
+      }).finally(() => { this.loading = false; });
+    }
+
+    cutStart(count) {
+      const before = this.pane.scrollHeight;
+      for (const row of this.rows.splice(0, count)) row.element.remove();
+      if (this.firstLine !== null) this.firstLine += count;
+      this.top = this.rows[0]?.at ?? this.writer.start;
+      this.pane.scrollTop -= before - this.pane.scrollHeight;
+      this.lastTop = this.pane.scrollTop;
+    }
+
+    // ----- the network -----
+
+    connect() {
+      clearTimeout(this.timer);
+      if (this.socket || this.held || this.gone || this.refused) return;
+      this.say("wait", this.words.connecting);
+      const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+      const socket = new WebSocket(`${scheme}//${location.host}${this.root.dataset.socket}`);
+      socket.binaryType = "arraybuffer";
+      this.socket = socket;
+      socket.onopen = () => socket.send(JSON.stringify({ stream: this.root.dataset.stream, from: this.received }));
+      socket.onmessage = ({ data }) => this.socket === socket && (typeof data === "string" ? this.told(JSON.parse(data)) : this.frame(data));
+      socket.onclose = ({ code }) => {
+        if (this.socket !== socket) return;
+        this.socket = null;
+        if (this.ended) return;
+        if (code >= 4400 && code < 4500) { this.refused = true; return; }
+        this.say("away", this.words.away);
+        this.retry(Math.min(500 * 2 ** this.tries++, 10000) * (0.7 + 0.6 * Math.random()));
+      };
+    }
+
+    drop() { const socket = this.socket; this.socket = null; if (socket) socket.close(); }
+
+    retry(delay) {
+      if (this.held || this.ended || this.socket || this.gone) return;
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => {
+        this.connect();
+        if (this.tries > 3) this.newer(); // where websockets do not get through, the same bytes by HTTP
+      }, delay);
+    }
+
+    frame(buffer) {
+      const offset = Number(new DataView(buffer).getBigUint64(0));
+      this.take(offset, new Uint8Array(buffer, 8));
+    }
+
+    told(message) {
+      if (message.type === "hello") {
+        this.tries = 0;
+        this.size = Math.max(this.size, message.size);
+        this.say("live", message.sealed ? this.words.ended : this.words.live);
+        if (!message.size && !message.sealed) this.empty(this.words.empty);
+        if (message.size <= this.received) this.acknowledge(true);
+      } else if (message.type === "skip") this.skipped(message);
+      else if (message.type === "eof") {
+        this.ended = true;
+        this.size = message.size;
+        this.say("ended", this.words.ended);
+        this.drop();
+        this.fresh && this.plan();
+      } else if (message.type === "error") {
+        this.refused = true;
+        this.say("refused", `${this.words.refused} ${message.detail}`);
+      }
+    }
+
+    skipped({ from, to }) {
+      this.restart(to, null);
+      const note = document.createElement("p");
+      note.className = "log-note";
+      note.textContent = this.words.skipped.replace("{size}", size(to - from));
+      this.lines.replaceChildren(note);
+      this.pane.replaceChildren(this.lines);
+      this.fresh = false;
+      this.number();
+    }
+
+    acknowledge(now = false) {
+      const done = this.queue.reduce((sum, piece) => sum - piece.length, this.received);
+      if (this.socket?.readyState !== 1 || (!now && done - this.acked < ACK_EVERY && this.acked !== this.top)) return;
+      this.acked = done;
+      this.socket.send(JSON.stringify({ ack: done }));
+    }
+
+    async range(start, end) {
+      const answer = await fetch(this.root.dataset.history, { headers: { Range: `bytes=${start}-${end - 1}` }, cache: "no-store" });
+      if (answer.status === 416) return { bytes: new Uint8Array(0), total: Number(answer.headers.get("Content-Range")?.split("/")[1] || 0) };
+      if (!answer.ok) throw new Error(String(answer.status));
+      const bytes = new Uint8Array(await answer.arrayBuffer());
+      if (answer.status !== 206) return { bytes: bytes.subarray(start, end), total: bytes.length };
+      return { bytes, total: Number(answer.headers.get("Content-Range").split("/")[1]) };
+    }
+
+    async length() { return (await this.range(0, 1)).total; }
+
+    async json(url) {
+      const answer = await fetch(url, { headers: { Accept: "application/json" }, cache: "no-store" });
+      const kind = answer.headers.get("Content-Type") || "";
+      const body = kind.includes("json") ? await answer.json() : null;
+      if (!answer.ok || !body) throw Object.assign(new Error(String(answer.status)), { detail: body?.detail });
+      return body;
+    }
+
+    async guard(action) {
+      try { await action(); } catch (error) { this.say("away", error.detail || this.words.failed); }
+    }
+
+    say(kind, text) {
+      if (this.state.textContent === text) return;
+      this.state.dataset.kind = kind;
+      this.state.textContent = text;
+    }
+  }
+
+  // ---------- search ----------
+
+  class Search {
+    constructor(view, find) {
+      this.view = view;
+      this.form = find("search");
+      this.input = this.form.elements.q;
+      Object.assign(this, { panel: find("hits"), list: find("hits-list"), count: find("hits-count"), more: find("more"), asked: "" });
+      this.form.addEventListener("submit", (event) => { event.preventDefault(); this.submit(1); });
+      this.input.addEventListener("keydown", (event) => {
+        if (event.key === "Escape" && !this.panel.hidden) { this.close(); event.preventDefault(); }
+        if (event.key === "Enter" && event.shiftKey) { this.submit(-1); event.preventDefault(); }
+      });
+      this.more.addEventListener("click", () => this.page());
+      find("hits-close").addEventListener("click", () => this.close());
+    }
+
+    // The same question again goes to the next hit (or the one before).
+    submit(step) {
+      const asked = new URLSearchParams(new FormData(this.form)).toString();
+      if (!this.input.value) { this.close(); return; }
+      if (asked !== this.asked) { this.start(asked); return; }
+      const buttons = [...this.list.querySelectorAll("button")];
+      const at = buttons.findIndex((button) => button.hasAttribute("aria-current"));
+      if (buttons.length) buttons[(at + step + buttons.length) % buttons.length].click();
+    }
+
+    start(asked) {
+      Object.assign(this, { asked, after: 0, found: 0 });
+      this.list.replaceChildren();
+      this.panel.hidden = false;
+      this.page();
+    }
+
+    close() { this.panel.hidden = true; this.asked = ""; this.view.pane.focus(); }
+
+    async page() {
+      const asked = this.asked;
+      this.more.hidden = true;
+      this.count.textContent = this.view.words.searching;
+      try {
+        let page, before = this.found;
+        do {
+          page = await this.view.json(`${this.view.root.dataset.search}?${asked}&after=${this.after}`);
+          if (this.asked !== asked) return;
+          page.hits.forEach((hit) => this.add(hit));
+          this.after = page.next;
+          this.tell(page);
+        } while (page.next !== null && this.found === before);
+        this.more.hidden = page.next === null;
+      } catch (error) { this.count.textContent = error.detail || this.view.words.failed; this.asked = ""; }
+    }
+
+    tell(page) {
+      const { hits, hitsMore, none } = this.view.words;
+      const text = page.next === null ? (this.found ? hits : none) : hitsMore;
+      this.count.textContent = text.replace("{n}", this.found).replace("{p}", Math.floor((100 * (page.next || 0)) / (page.size || 1)));
+    }
+
+    add({ line, offset, text }) {
+      this.found += 1;
+      const item = document.createElement("li");
+      const button = document.createElement("button");
+      const number = document.createElement("b");
+      const content = document.createElement("span");
+      button.type = "button";
+      number.textContent = line;
+      content.append(...this.marked(text));
+      button.append(number, content);
+      button.addEventListener("click", () => {
+        this.list.querySelectorAll("[aria-current]").forEach((old) => old.removeAttribute("aria-current"));
+        button.setAttribute("aria-current", "true");
+        button.scrollIntoView({ block: "nearest" });
+        this.view.guard(() => this.view.jump(offset, line));
+      });
+      item.append(button);
+      this.list.append(item);
+    }
+
+    marked(text) {
+      const { q, regex } = this.form.elements;
+      const at = regex.checked ? -1 : text.toLowerCase().indexOf(q.value.toLowerCase());
+      if (at < 0) return [text];
+      const mark = document.createElement("mark");
+      mark.textContent = text.slice(at, at + q.value.length);
+      return [text.slice(0, at), mark, text.slice(at + q.value.length)];
+    }
+  }
+
+  const begin = (within) => within.querySelectorAll("[data-log-view]:not([data-started])").forEach((root) => {
+    root.dataset.started = "";
+    root.logView = new LogView(root);
+  });
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", () => begin(document)); else begin(document);
+  document.addEventListener("htmx:load", (event) => begin(event.target));
+})();
