@@ -54,13 +54,16 @@ def log_bytes(request: WorkspaceRequest, key: str) -> HttpResponseBase:
 def log_search(request: WorkspaceRequest, key: str) -> JsonResponse:
     """``?q=&regex=1&case=1&after=&limit=``: one page of lines with a match; ``next`` goes into ``after`` for more."""
     _unit, file = _stream(request, key)
-    page = file.search(
-        request.GET.get("q", ""),
-        regex=bool(request.GET.get("regex")),
-        ignore_case=not request.GET.get("case"),
-        after=_number(request, "after", 0),
-        limit=max(1, min(_number(request, "limit", 100), 1000)),
-    )
+    try:
+        page = file.search(
+            request.GET.get("q", ""),
+            regex=bool(request.GET.get("regex")),
+            ignore_case=not request.GET.get("case"),
+            after=_number(request, "after", 0),
+            limit=max(1, min(_number(request, "limit", 100), 1000)),
+        )
+    except Invalid as error:
+        return JsonResponse({"detail": error.detail}, status=error.status)
     hits = [{"line": line, "offset": offset, "text": text} for line, offset, text in page.hits]
     return JsonResponse({"hits": hits, "next": page.next, "scanned": page.scanned, "size": file.size()})
 
