@@ -100,7 +100,9 @@ class RunForm(forms.Form):
         if not self.is_bound:
             return list(self.initial.get(f"{kind}_rows", []))
         names, values = self.data.getlist(f"{kind}_name"), self.data.getlist(f"{kind}_value")  # type: ignore[attr-defined]
-        return [(name.strip(), value) for name, value in zip(names, values, strict=False) if name.strip() or value.strip()]
+        return [
+            (name.strip(), value) for name, value in zip(names, values, strict=False) if name.strip() or value.strip()
+        ]
 
     def clean_arguments(self) -> list[str]:
         try:
@@ -142,7 +144,9 @@ class RunForm(forms.Form):
         snapshot = data.get("snapshot")
         if snapshot is None:
             if "snapshot" not in self.errors:
-                self.add_error("snapshot", _("Upload the folder, the zip or the files of your script, or paste a script."))
+                self.add_error(
+                    "snapshot", _("Upload the folder, the zip or the files of your script, or paste a script.")
+                )
             return
         names = {entry["path"] for entry in snapshot.files}
         script = (data.get("script") or "").strip().removeprefix("./")
@@ -157,9 +161,11 @@ class RunForm(forms.Form):
         field = RECIPE_FIELDS.get(kind or "", "environment")
         if kind == "registered":
             name, _colon, version = (data.get("environment") or "").rpartition(":")
-            row = Environment.objects.filter(workspace=self.workspace, name=name, version=version or 0).first() if (
-                version.isdigit()
-            ) else None
+            row = (
+                Environment.objects.filter(workspace=self.workspace, name=name, version=version or 0).first()
+                if (version.isdigit())
+                else None
+            )
             if row is None:
                 self.add_error("environment", _("Choose one of the registered environments."))
             data["environment_row"] = row
@@ -212,7 +218,12 @@ def recipe_of(data: dict[str, Any]) -> Recipe:
         return environments.recipe_from_dict({"kind": "conda", "conda": data.get("conda") or "", "strict": strict})
     text = data.get("requirements") if kind == "requirements" else data.get("packages")
     return environments.recipe_from_dict(
-        {"kind": "pip", "requirements": text or "", "python": (data.get("python") or "").strip() or None, "strict": strict}
+        {
+            "kind": "pip",
+            "requirements": text or "",
+            "python": (data.get("python") or "").strip() or None,
+            "strict": strict,
+        }
     )
 
 
@@ -252,4 +263,3 @@ def _environment_initial(environment: Environment | None) -> dict[str, Any]:
     if environment is None or environment.recipe.get("kind") == "system":
         return {"environment_kind": "system"}
     return {"environment_kind": "registered", "environment": f"{environment.name}:{environment.version}"}
-

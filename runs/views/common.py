@@ -12,6 +12,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _l
 
 from compute import selectors as compute_selectors
+from compute import states
+from compute.models import Unit
 from runs import selectors
 from runs.models import Run
 from studio.accounts.access import WorkspaceRequest
@@ -76,15 +78,27 @@ def error_of(error: Any) -> dict[str, Any] | None:
     inner = error.get("error") if isinstance(error.get("error"), dict) else error
     return {
         "message": inner.get("message") or inner.get("detail") or inner.get("code") or str(inner),
-        "fault": FAULTS.get(str(inner.get("fault") or inner.get("whose") or ""), ""),
+        "fault": FAULTS.get(str(inner.get("fault") or inner.get("code") or ""), ""),
         "hint": inner.get("hint") or inner.get("next") or "",
     }
+
+
+def stages_of(unit: Unit) -> list[dict[str, Any]]:
+    """The unit's timeline with times as datetimes; the last stage carries the colour of how it ended."""
+    stages = compute_selectors.unit_timeline(unit)
+    for stage in stages:
+        started = stage["started_at"]
+        stage["started_at"] = dt.datetime.fromtimestamp(started, dt.UTC) if started is not None else None
+    if stages and unit.state in {states.FAILED, states.LOST, states.CANCELED}:
+        stages[-1]["state"] = "canceled" if unit.state == states.CANCELED else "failed"
+        stages[-1]["note"] = ""  # the box below says it
+    return stages
 
 
 def header_context(request: WorkspaceRequest, run: Run) -> dict[str, Any]:
     """Name, state, stages and errors of a run: what ``runs/parts/header.html`` draws and asks for again."""
     unit = run.unit
-    stages = compute_selectors.unit_timeline(unit) if unit is not None else []
+    stages = stages_of(unit) if unit is not None else []
     queue = compute_selectors.queue_position(unit) if unit is not None and is_live(run) else None
     version = digest_of(
         run.status, run.name, run.error, run.warnings, run.archived_at, queue,

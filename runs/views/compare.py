@@ -66,7 +66,14 @@ def _columns(request: WorkspaceRequest, runs: list[Run]) -> list[dict[str, Any]]
     for index, run in enumerate(runs):
         query = request.GET.copy()
         query["runs"] = ",".join(other.run_id for other in runs if other is not run)
-        found.append({"run": run, "index": index, "without": "?" + query.urlencode(safe=","), "duration": common.duration_of(run)})
+        found.append(
+            {
+                "run": run,
+                "index": index,
+                "without": "?" + query.urlencode(safe=","),
+                "duration": common.duration_of(run),
+            }
+        )
     return found
 
 
@@ -83,8 +90,8 @@ def _table(request: WorkspaceRequest, runs: list[Run]) -> dict[str, Any]:
     by_run: dict[str, dict[int, dict[str, Any]]] = {"param": {}, "metric": {}, "tag": {}}
     for run_id, name, value in RunParameter.objects.filter(run__in=ids).values_list("run_id", "name", "value"):
         by_run["param"].setdefault(run_id, {})[name] = value
-    for run_id, name, last, low, high in MetricSeries.objects.filter(run__in=ids).exclude(last=None).values_list(
-        "run_id", "name", "last", "minimum", "maximum"
+    for run_id, name, last in (
+        MetricSeries.objects.filter(run__in=ids).exclude(last=None).values_list("run_id", "name", "last")
     ):
         by_run["metric"].setdefault(run_id, {})[name] = last
     for run_id, key, value in RunTag.objects.filter(run__in=ids).values_list("run_id", "key", "value"):
@@ -93,7 +100,10 @@ def _table(request: WorkspaceRequest, runs: list[Run]) -> dict[str, Any]:
     sections = [{"title": _("Run"), "kind": "run", "rows": _facts(runs)}]
     for kind, values in by_run.items():
         names = sorted({name for found in values.values() for name in found})
-        rows = [_compared(name, [values.get(run.pk, {}).get(name) for run in runs], numbers=kind == "metric") for name in names]
+        rows = [
+            _compared(name, [values.get(run.pk, {}).get(name) for run in runs], numbers=kind == "metric")
+            for name in names
+        ]
         sections.append({"title": titles[kind], "kind": kind, "rows": rows})
     return {"sections": sections}
 
@@ -122,7 +132,9 @@ def _charts(request: WorkspaceRequest, runs: list[Run]) -> dict[str, Any]:
     """One chart per metric that any of the runs has as a curve, those that most runs share first."""
     counts: dict[str, int] = {}
     have: set[tuple[int, str]] = set()
-    rows = MetricSeries.objects.filter(run__in=runs, kind__in=["scalar", "list"], count__gt=1).values_list("run_id", "name")
+    rows = MetricSeries.objects.filter(run__in=runs, kind__in=["scalar", "list"], count__gt=1).values_list(
+        "run_id", "name"
+    )
     for run_id, name in rows:
         counts[name] = counts.get(name, 0) + 1
         have.add((run_id, name))
@@ -187,16 +199,23 @@ def _diff(before: str | None, after: str | None, path: str) -> list[dict[str, st
     if before is None or after is None:
         return None
     found = []
-    for line in list(difflib.unified_diff(before.splitlines(), after.splitlines(), path, path, lineterm=""))[2:MAX_DIFF_LINES]:
+    for line in list(difflib.unified_diff(before.splitlines(), after.splitlines(), path, path, lineterm=""))[
+        2:MAX_DIFF_LINES
+    ]:
         kind = {"+": "add", "-": "del", "@": "hunk"}.get(line[:1], "same")
-        found.append({"kind": kind, "mark": line[:1] if kind != "hunk" else "", "text": line if kind == "hunk" else line[1:]})
+        found.append(
+            {"kind": kind, "mark": line[:1] if kind != "hunk" else "", "text": line if kind == "hunk" else line[1:]}
+        )
     return found
 
 
 def _environment(request: WorkspaceRequest, runs: list[Run]) -> dict[str, Any]:
     base, other = _pair(request, runs)
     hashes = {run.environment.content_hash for run in (base, other) if run.environment}
-    builds = {build.content_hash: build for build in EnvironmentBuild.objects.filter(content_hash__in=hashes, target__workspace=request.workspace)}
+    builds = {
+        build.content_hash: build
+        for build in EnvironmentBuild.objects.filter(content_hash__in=hashes, target__workspace=request.workspace)
+    }
 
     def detail(run: Run) -> dict[str, Any]:
         build = builds.get(run.environment.content_hash) if run.environment else None

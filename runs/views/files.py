@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import mimetypes
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import zipstream
-from django.http import FileResponse, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
@@ -18,6 +16,7 @@ from runs.models import Run
 from runs.services import artifacts, snapshots
 from runs.views import common, trees
 from studio.accounts.access import WorkspaceRequest, workspace_page
+from studio.lib import responses
 from studio.lib.errors import NotFound
 
 STD_LOG = "user_logs/std_log.txt"
@@ -26,7 +25,7 @@ MAX_TREE = 3000
 
 def _files(run: Run) -> list[tuple[str, int]]:
     """(path, bytes) of what the run has, the live log first."""
-    listed = [(info.path, info.size) for info in artifacts.list_files(run)]
+    listed = [(info.path, info.size) for info in artifacts.list_files(run, limit=MAX_TREE + 1)]
     if run.unit_id is not None and STD_LOG not in {path for path, _size in listed}:
         listed.insert(0, (STD_LOG, 0))
     return listed
@@ -89,29 +88,14 @@ def preview_of(path: Path, name: str) -> dict[str, Any]:
 def run_file(request: WorkspaceRequest, run_id: str, path: str) -> HttpResponseBase:
     """One file: an image of a known kind is shown where ``inline`` asks, everything else is a download."""
     run = common.run_of(request, run_id)
-    return send(artifacts.open_file(run, path), path, inline=request.GET.get("inline") == "1")
+    return send(request, artifacts.open_file(run, path), path)
 
 
-def send(path: Path, name: str, *, inline: bool = False) -> HttpResponseBase:
-    """Streams the file. Inline only as an image of a known kind: nothing that a run wrote is ever run by the browser."""
-    if not path.is_file():
-        raise NotFound(_("There is no file %(path)s.") % {"path": name})
-    image = trees.IMAGES.get(PurePosixPath(name).suffix.lower())
-    kind = image if inline and image else mimetypes.guess_type(name)[0] or "application/octet-stream"
-    response = FileResponse(path.open("rb"), content_type=kind)
-    shown = bool(inline and image)
-    response.headers["Content-Disposition"] = (
-        content_disposition_header(as_attachment=not shown, filename=PurePosixPath(name).name) or "attachment"
-    )
-    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
-
-
-def _zip(stream: Any, name: str) -> StreamingHttpResponse:
-    response = StreamingHttpResponse(stream, content_type="application/zip")
-    response.headers["Content-Disposition"] = content_disposition_header(as_attachment=True, filename=name) or ""
-    return response
+def send(request: WorkspaceRequest, path: Path, name: str) -> HttpResponseBase:
+    """Streams the file, whole or by range. In place only as an image of a known kind: nothing that a run wrote is ever
+    run by the browser."""
+    shown = request.GET.get("inline") == "1" and PurePosixPath(name).suffix.lower() in trees.IMAGES
+    return responses.file_response(request, path, name=PurePosixPath(name).name, attachment=not shown)
 
 
 @workspace_page()
@@ -119,7 +103,7 @@ def _zip(stream: Any, name: str) -> StreamingHttpResponse:
 def run_zip(request: WorkspaceRequest, run_id: str) -> HttpResponseBase:
     """Everything, or what lies under ``prefix``, as a zip that is made while it is sent."""
     run = common.run_of(request, run_id)
-    return _zip(artifacts.zip_stream(run, request.GET.get("prefix", "")), f"{run.run_id}.zip")
+    return responses.zip_response(artifacts.zip_stream(run, request.GET.get("prefix", "")), f"{run.run_id}.zip")
 
 
 @workspace_page()
@@ -130,7 +114,9 @@ def run_code(request: WorkspaceRequest, run_id: str) -> HttpResponse:
     context: dict[str, Any] = {"snapshot": snapshot, "path": ""}
     if snapshot is not None:
         files = [(entry["path"], entry["size"]) for entry in snapshot.files]
-        active = request.GET.get("path") or (run.script if run.script in dict(files) else (files[0][0] if files else ""))
+        active = request.GET.get("path") or (
+            run.script if run.script in dict(files) else (files[0][0] if files else "")
+        )
         context |= {"tree": trees.tree_of(files[:MAX_TREE], active=active, open_to=1), "path": active}
         if active:
             context |= preview_of(snapshots.snapshot_path(snapshot, active), active)
@@ -143,7 +129,7 @@ def run_code_file(request: WorkspaceRequest, run_id: str, path: str) -> HttpResp
     run = common.run_of(request, run_id)
     if run.snapshot is None:
         raise NotFound(_("The run has no snapshot."))
-    return send(snapshots.snapshot_path(run.snapshot, path), path, inline=request.GET.get("inline") == "1")
+    return send(request, snapshots.snapshot_path(run.snapshot, path), path)
 
 
 @workspace_page()
@@ -155,4 +141,4 @@ def run_code_zip(request: WorkspaceRequest, run_id: str) -> HttpResponseBase:
     archive = zipstream.ZipStream(compress_type=zipstream.ZIP_DEFLATED)
     for entry in run.snapshot.files:
         archive.add_path(snapshots.snapshot_path(run.snapshot, entry["path"]), entry["path"])
-    return _zip(iter(archive), f"{run.run_id}-code.zip")
+    return responses.zip_response(iter(archive), f"{run.run_id}-code.zip")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import Max
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -29,7 +28,16 @@ PAGE_SIZE = 50
 MAX_COLUMNS = 30
 DEFAULT_COLUMNS = 3
 STATUS_GROUPS = {
-    "active": ["NotStarted", "Preparing", "Queued", "Starting", "Running", "Finalizing", "CancelRequested", "NotResponding"]
+    "active": [
+        "NotStarted",
+        "Preparing",
+        "Queued",
+        "Starting",
+        "Running",
+        "Finalizing",
+        "CancelRequested",
+        "NotResponding",
+    ]
 }
 
 
@@ -79,7 +87,9 @@ def _page_context(request: WorkspaceRequest, experiment: Experiment | None) -> d
         status=STATUS_GROUPS.get(status, status) or None,
         search=request.GET.get("search", "").strip(),
         tag=_tag_of(request.GET.get("tag", "")),
-        created_by=User.objects.filter(username=creator, memberships__workspace=request.workspace).first() if creator else None,
+        created_by=User.objects.filter(username=creator, memberships__workspace=request.workspace).first()
+        if creator
+        else None,
         archived=request.GET.get("archived") == "1",
         sort=sort,
         columns=columns,
@@ -98,7 +108,9 @@ def _page_context(request: WorkspaceRequest, experiment: Experiment | None) -> d
         "filtered": any(filters.values()) or bool(request.GET.get("cursor")),
         "column_choices": [(name, name.partition(":")[2], name in columns) for name in available[:500]],
         "statuses": common.STATUSES,
-        "creators": User.objects.filter(memberships__workspace=request.workspace, is_active=True).order_by("username")[:200],
+        "creators": User.objects.filter(memberships__workspace=request.workspace, is_active=True).order_by("username")[
+            :200
+        ],
         "experiment": experiment,
         "base": reverse("run-list", kwargs={"workspace": request.workspace.name}),
         "experiments_base": reverse("experiment-list", kwargs={"workspace": request.workspace.name}),
@@ -111,7 +123,12 @@ def _row(item: Any, columns: list[str]) -> dict[str, Any]:
     for column in columns:
         kind, _colon, name = column.partition(":")
         values.append((item.metrics if kind == "metric" else item.params).get(name))
-    return {"run": item.run, "values": values, "duration": common.duration_of(item.run), "live": common.is_live(item.run)}
+    return {
+        "run": item.run,
+        "values": values,
+        "duration": common.duration_of(item.run),
+        "live": common.is_live(item.run),
+    }
 
 
 def live_url(request: WorkspaceRequest, rows: list[dict[str, Any]], columns: list[str]) -> str:
@@ -147,33 +164,23 @@ def experiment_list(request: WorkspaceRequest) -> HttpResponse:
     page = selectors.experiments_page(
         request.workspace, search=search, archived=archived, cursor=request.GET.get("cursor") or None, limit=PAGE_SIZE
     )
-    context = {"page": page, "rows": _experiment_rows(list(page.items)), "search": search, "archived": archived}
+    context = {"page": page, "rows": page.items, "search": search, "archived": archived}
     return render_page(request, "runs/experiments.html", context)
-
-
-def _experiment_rows(experiments: list[Experiment]) -> list[dict[str, Any]]:
-    """Each with its newest run. Two queries."""
-    newest = Run.objects.filter(experiment__in=experiments).values("experiment_id").annotate(last=Max("id")).values("last")
-    last = {run.experiment_id: run for run in Run.objects.filter(pk__in=newest).only("experiment_id", "status")}
-    return [{"experiment": experiment, "last": last.get(experiment.pk)} for experiment in experiments]
-
-
-def experiment_of(request: WorkspaceRequest, name: str) -> Experiment:
-    found = Experiment.objects.filter(workspace=request.workspace, name=name).first()
-    if found is None:
-        raise NotFound(_("There is no experiment named %(name)s.") % {"name": name})
-    return found
 
 
 @workspace_page()
 @require_GET
 def experiment_detail(request: WorkspaceRequest, name: str) -> HttpResponse:
-    experiment = experiment_of(request, name)
+    experiment = selectors.experiment_get(request.workspace, name)
     context = _page_context(request, experiment)
     metrics = [key.partition(":")[2] for key, _label, _on in context["column_choices"] if key.startswith("metric:")]
     chosen = request.GET.get("chart", "")
     chosen = chosen if chosen in metrics else (metrics[0] if metrics else "")
-    context |= {"chart_metrics": metrics, "chart": chosen, "chart_data": _chart_of(experiment, chosen) if chosen else None}
+    context |= {
+        "chart_metrics": metrics,
+        "chart": chosen,
+        "chart_data": _chart_of(experiment, chosen) if chosen else None,
+    }
     return render_page(request, "runs/experiment.html", context)
 
 
@@ -192,7 +199,7 @@ def _chart_of(experiment: Experiment, metric: str) -> dict[str, Any]:
 @workspace_page()
 @require_POST
 def experiment_archive(request: WorkspaceRequest, name: str) -> HttpResponse:
-    experiment = experiment_of(request, name)
+    experiment = selectors.experiment_get(request.workspace, name)
     if request.POST.get("restore"):
         manage.experiment_unarchive(experiment, user=request.user, request=request)
         messages.success(request, _("%(name)s is back in the list.") % {"name": name})
@@ -226,7 +233,9 @@ def run_bulk(request: WorkspaceRequest) -> HttpResponse:
         return redirect(f"{reverse('run-compare', kwargs=base)}?{urlencode({'runs': ','.join(ids)}, safe=',')}")
     policy.require(request.user, Right.WRITE, request.workspace)
     if action == "delete":
-        return redirect(f"{reverse('run-bulk-delete', kwargs=base)}?{urlencode({'runs': ','.join(ids), 'next': back}, safe=',')}")
+        return redirect(
+            f"{reverse('run-bulk-delete', kwargs=base)}?{urlencode({'runs': ','.join(ids), 'next': back}, safe=',')}"
+        )
     _apply(request, action, _chosen(request, ids))
     return redirect(back)
 

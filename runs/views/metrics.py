@@ -27,15 +27,19 @@ MAX_SERIES = 500
 
 def catalog_of(run: Run) -> list[dict[str, Any]]:
     """Every series of the run with its count, so that the page asks only for what changed. One query."""
-    rows = MetricSeries.objects.filter(run=run).order_by("name").values(
-        "name", "kind", "count", "last", "minimum", "maximum", "last_step", "description"
+    rows = (
+        MetricSeries.objects.filter(run=run)
+        .order_by("name")
+        .values("name", "kind", "count", "last", "minimum", "maximum", "last_step", "description")
     )
     return list(rows[:MAX_SERIES])
 
 
 def catalog_version(catalog: list[dict[str, Any]]) -> str:
     """Changes when a series appears, or one that is drawn on the server gets an entry."""
-    return common.digest_of([(row["name"], row["kind"], row["count"] if row["kind"] not in CURVES else 0) for row in catalog])
+    return common.digest_of(
+        [(row["name"], row["kind"], row["count"] if row["kind"] not in CURVES else 0) for row in catalog]
+    )
 
 
 @workspace_page()
@@ -75,11 +79,13 @@ def run_metrics_others(request: WorkspaceRequest, run_id: str) -> HttpResponse:
 @workspace_page()
 @require_GET
 def run_series(request: WorkspaceRequest, run_id: str) -> HttpResponse:
-    """JSON. Without ``name``: the catalog. With it: the points of one series, downsampled, with an ETag of its count."""
+    """JSON. Without ``name``: the catalog. With it: one series' points, downsampled, with an ETag of its count."""
     run = common.run_of(request, run_id)
     name = request.GET.get("name")
     if name is None:
-        return JsonResponse({"live": common.is_live(run), "status": run.status, "series": [_finite(r) for r in catalog_of(run)]})
+        return JsonResponse(
+            {"live": common.is_live(run), "status": run.status, "series": [_finite(r) for r in catalog_of(run)]}
+        )
     axis = request.GET.get("axis", "step")
     try:
         points = int(request.GET.get("points", "1000"))
@@ -98,8 +104,7 @@ def run_series(request: WorkspaceRequest, run_id: str) -> HttpResponse:
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
     """JSON has no NaN: what is not finite is sent as its name."""
     return {
-        key: (str(value) if isinstance(value, float) and value - value != 0 else value)
-        for key, value in row.items()
+        key: (str(value) if isinstance(value, float) and value - value != 0 else value) for key, value in row.items()
     }
 
 
@@ -118,7 +123,10 @@ def others_of(run: Run) -> list[dict[str, Any]]:
 
 def _raw(records: list[MetricRecord]) -> dict[str, Any]:
     payload = records[0].payload if len(records) == 1 else [record.payload for record in records]
-    return {"as": "raw", "text": payload if isinstance(payload, str) else json.dumps(payload, indent=2, ensure_ascii=False)}
+    return {
+        "as": "raw",
+        "text": payload if isinstance(payload, str) else json.dumps(payload, indent=2, ensure_ascii=False),
+    }
 
 
 def _table(records: list[MetricRecord]) -> dict[str, Any]:

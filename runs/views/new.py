@@ -239,4 +239,3 @@ def run_packages(request: WorkspaceRequest) -> HttpResponse:
     except AtelierError as error:
         context |= {"check_error": error.detail}
     return render(request, "runs/new.html#packages", context)
-

@@ -111,7 +111,9 @@ def _csv(text: str, delimiter: str | None, whole: bool) -> dict[str, Any]:
         first = text.partition("\n")[0]
         delimiter = max(",;\t", key=first.count)
     try:
-        rows = [row[:60] for row, _n in zip(csv.reader(io.StringIO(text), delimiter=delimiter), range(502), strict=False)]
+        rows = [
+            row[:60] for row, _n in zip(csv.reader(io.StringIO(text), delimiter=delimiter), range(502), strict=False)
+        ]
     except csv.Error:
         lines = text.splitlines()
         return {"kind": "text", "lines": lines[:MAX_LINES], "cut": not whole}
