@@ -163,8 +163,8 @@
         this.row = null;
         this.begun = false;
         this.line.clear();
-        this.start += end + 1 - from + (this.offset - this.start);
-        this.offset = this.start;
+        this.offset += end + 1 - from;
+        this.start = this.offset;
         from = end + 1;
       }
       if (from < bytes.length) {
