@@ -5,9 +5,12 @@ from __future__ import annotations
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET
 
+from studio import overview
 from studio.accounts.access import WorkspaceRequest, workspace_page
-from studio.accounts.policy import visible_workspaces
+from studio.accounts.policy import Right, rights, visible_workspaces
+from studio.lib.htmx import render_page
 
 
 @login_required
@@ -25,5 +28,21 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 
 @workspace_page()
+@require_GET
 def home(request: WorkspaceRequest) -> HttpResponse:
-    return render(request, "studio/home.html")
+    """The page, and for htmx its moving part: what runs now, and the latest runs."""
+    moving = overview.activity(request.workspace)
+    if request.htmx:  # type: ignore[attr-defined]
+        return render_page(request, "studio/home.html", moving, part="activity")
+    found = overview.assets(request.workspace)
+    allowed = rights(request.workspace_role)
+    steps = overview.first_steps(
+        request.workspace,
+        request.user,
+        runs=moving["total"],
+        owner=Right.MANAGE in allowed,
+        writer=Right.WRITE in allowed,
+        found=found,
+    )
+    done = sum(step.done for step in steps)
+    return render_page(request, "studio/home.html", {**moving, **found, "steps": steps, "steps_done": done})
