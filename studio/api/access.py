@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
+from ninja import Path
 
 from runs.models import Run
 from studio.accounts import policy
@@ -12,6 +15,7 @@ from studio.accounts.policy import Right
 from studio.api.auth import actor_of
 from studio.lib.errors import Forbidden, NotFound
 
+Ws = Annotated[str, Path(..., description="Name of the workspace.", examples=["main"])]
 ONLY_OWN = "The token of a running unit is good for its own run alone."
 
 

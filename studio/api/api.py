@@ -119,7 +119,4 @@ errors.install(api)
 _IN_WORKSPACE = "/workspaces/{workspace}"
 api.add_router("", "studio.api.v1.accounts.router")
 for _name in ("compute", "snapshots", "runs", "metrics", "files", "models", "endpoints"):
-    try:
-        api.add_router(_IN_WORKSPACE, f"studio.api.v1.{_name}.router")
-    except ImportError:
-        continue
+    api.add_router(_IN_WORKSPACE, f"studio.api.v1.{_name}.router")

@@ -1,7 +1,7 @@
 """The client library to install from the studio itself, as from a package index: open to everybody.
 
-    pip install http://studio/client/atelier_client.whl
-    pip install atelier-client --index-url http://studio/client/simple/
+pip install http://studio/client/atelier_client.whl
+pip install atelier-client --index-url http://studio/client/simple/
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def _file(one: Wheel) -> HttpResponse:
 def client_index(request: HttpRequest) -> HttpResponse:
     """What to type."""
     base = settings.ATELIER_URL
-    text = f"pip install {base}/client/atelier_client.whl\npip install atelier-client --index-url {base}/client/simple/\n"
+    text = (
+        f"pip install {base}/client/atelier_client.whl\npip install atelier-client --index-url {base}/client/simple/\n"
+    )
     return HttpResponse(text, content_type="text/plain; charset=utf-8")
 
 
@@ -55,7 +57,13 @@ def client_file(request: HttpRequest, filename: str) -> HttpResponse:
 @require_safe
 def simple_index(request: HttpRequest) -> HttpResponse:
     name = _normal(wheel().name)
-    return HttpResponse(format_html('<!DOCTYPE html><html lang="en"><title>Simple index</title><body><a href="{}/">{}</a></body></html>', name, name))
+    return HttpResponse(
+        format_html(
+            '<!DOCTYPE html><html lang="en"><title>Simple index</title><body><a href="{}/">{}</a></body></html>',
+            name,
+            name,
+        )
+    )
 
 
 @require_safe

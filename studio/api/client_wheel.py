@@ -85,7 +85,10 @@ def _build(root: Path, _stamp: tuple[Any, ...]) -> Wheel:
     tops = sorted({path.split("/", 1)[0].removesuffix(".py") for path, _content in files})
     files += [
         (f"{info}/METADATA", _metadata(project).encode()),
-        (f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: atelier ({version})\nRoot-Is-Purelib: true\nTag: {TAG}\n".encode()),
+        (
+            f"{info}/WHEEL",
+            f"Wheel-Version: 1.0\nGenerator: atelier ({version})\nRoot-Is-Purelib: true\nTag: {TAG}\n".encode(),
+        ),
         (f"{info}/top_level.txt", "".join(f"{top}\n" for top in tops).encode()),
     ]
     if scripts := project.get("scripts"):

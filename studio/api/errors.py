@@ -88,7 +88,9 @@ def _from_validation(request: HttpRequest, error: Any) -> HttpResponse:
     for one in error.errors:
         errors.setdefault(_where(tuple(one.get("loc", ()))), []).append(str(one.get("msg", "")))
     named = "; ".join(f"{field}: {texts[0]}" for field, texts in list(errors.items())[:5])
-    return problem(request, 422, _("The request cannot be used. %(named)s") % {"named": named}, code="invalid", errors=errors)
+    return problem(
+        request, 422, _("The request cannot be used. %(named)s") % {"named": named}, code="invalid", errors=errors
+    )
 
 
 def _from_http(request: HttpRequest, error: Any) -> HttpResponse:
@@ -114,10 +116,14 @@ def install(api: NinjaAPI) -> None:
     """Let every exception of an operation end as problem+json."""
     api.add_exception_handler(AtelierError, _from_atelier)
     api.add_exception_handler(ValidationError, _from_validation)
-    api.add_exception_handler(AuthenticationError, lambda request, _error: _from_atelier(request, NotAuthenticated(SIGN_IN)))
+    api.add_exception_handler(
+        AuthenticationError, lambda request, _error: _from_atelier(request, NotAuthenticated(SIGN_IN))
+    )
     api.add_exception_handler(Throttled, _from_http)
     api.add_exception_handler(HttpError, _from_http)
-    api.add_exception_handler(Http404, lambda request, _error: problem(request, 404, _("There is nothing here."), code="not-found"))
+    api.add_exception_handler(
+        Http404, lambda request, _error: problem(request, 404, _("There is nothing here."), code="not-found")
+    )
     for kind in (SuspiciousOperation, MultiPartParserError, UnreadablePostError):
         api.add_exception_handler(kind, _unreadable)
     api.add_exception_handler(Exception, _unexpected)
@@ -128,7 +134,9 @@ SIGN_IN = "Send a token in the header Authorization: Bearer <token>, or sign in.
 
 def not_found(request: HttpRequest, path: str = "") -> HttpResponse:
     """For every address under the API that no operation has."""
-    return problem(request, 404, _("There is no such operation. See the list at the docs page of the API."), code="not-found")
+    return problem(
+        request, 404, _("There is no such operation. See the list at the docs page of the API."), code="not-found"
+    )
 
 
 def as_problems(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:

@@ -165,7 +165,8 @@ def file_response(
     if request.method == "HEAD":
         file.close()
         head = HttpResponse(content_type=content_type or media_type(name, attachment=attachment))
-        head.headers.update({"Content-Length": str(state.st_size), "Accept-Ranges": "bytes", "ETag": tag})
+        for header, value in (("Content-Length", str(state.st_size)), ("Accept-Ranges", "bytes"), ("ETag", tag)):
+            head.headers[header] = value
         return head
     response = _ranged(request, file, state.st_size, tag, content_type or media_type(name, attachment=attachment))
     response.headers["Accept-Ranges"] = "bytes"

@@ -138,7 +138,9 @@ def world(team: Any, people: dict[str, str]) -> World:
     target = compute.ensure_local_target(team.workspace)
     compute.ensure_curated(team.workspace)
     environment = Environment.objects.get(workspace=team.workspace, name="system")
-    EnvironmentBuild.objects.get_or_create(content_hash=environment.content_hash, target=target, defaults={"state": "ready"})
+    EnvironmentBuild.objects.get_or_create(
+        content_hash=environment.content_hash, target=target, defaults={"state": "ready"}
+    )
     run, ended = make_run(team, target), make_run(team, target)
     for one in (run, ended):
         write_files(one)
@@ -146,7 +148,9 @@ def world(team: Any, people: dict[str, str]) -> World:
     token = _unit_token(run)
     assert run.unit is not None
     run.unit.refresh_from_db()
-    principal, secret = tokens.principal_create(workspace=team.workspace, name="nightly", role="reader", user=team.owner)
+    principal, secret = tokens.principal_create(
+        workspace=team.workspace, name="nightly", role="reader", user=team.owner
+    )
     invitation, link = accounts.invitation_create(workspace=team.workspace, role="reader", by=team.owner)
     version = _model(team, ended)
     clients = {"anonymous": Client(raise_request_exception=False), "unit": bearer(token)}
@@ -171,7 +175,9 @@ def check_problem() -> Callable[[Any, int], dict[str, Any]]:
         assert response.status_code == status, (response.status_code, response.content[:500])
         assert response["Content-Type"] == "application/problem+json"
         body = response.json()
-        assert body["status"] == status and body["detail"] and body["instance"] == f"urn:uuid:{response['X-Request-Id']}"
+        assert (
+            body["status"] == status and body["detail"] and body["instance"] == f"urn:uuid:{response['X-Request-Id']}"
+        )
         assert "Traceback" not in response.content.decode()
         return body  # type: ignore[no-any-return]
 

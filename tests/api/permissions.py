@@ -36,7 +36,9 @@ _SHA = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # of 
 _FILE = {"path": "a.py", "sha256": _SHA, "size": 5, "mode": 420}
 
 
-def body(content: Any = None, *, raw: bytes | None = None, kind: str = "application/json", query: str = "", **params: Any) -> dict[str, Any]:
+def body(
+    content: Any = None, *, raw: bytes | None = None, kind: str = "application/json", query: str = "", **params: Any
+) -> dict[str, Any]:
     """What a request needs: a JSON body, raw bytes, a query, path parameters other than those of the fixture."""
     return {"json": content, "raw": raw, "kind": kind, "query": query, "params": params}
 
@@ -122,6 +124,7 @@ OPERATIONS: dict[str, tuple[Who, dict[str, Any]]] = {
     f"GET {_W}/models/{{name}}": (READ, body(name="iris")),
     f"PATCH {_W}/models/{{name}}": (WRITE, body({"archived": True}, name="iris")),
     f"GET {_W}/models/{{name}}/versions/{{version}}": (READ, body(name="iris")),
+    f"PATCH {_W}/models/{{name}}/versions/{{version}}": (WRITE, body({"description": "New"}, name="iris")),
     f"DELETE {_W}/models/{{name}}/versions/{{version}}": (WRITE_PAST, body(name="iris")),
     f"GET {_W}/models/{{name}}/versions/{{version}}/files/{{path}}": (READ, body(name="iris", path="model.txt")),
     f"HEAD {_W}/models/{{name}}/versions/{{version}}/files/{{path}}": (READ, body(name="iris", path="model.txt")),
@@ -138,3 +141,5 @@ OPERATIONS: dict[str, tuple[Who, dict[str, Any]]] = {
     f"POST {_W}/endpoints/{{name}}/start": (WRITE_PAST, body(name="iris-service")),
     f"GET {_W}/endpoints/{{name}}/swagger.json": (READ_PAST, body(name="iris-service")),
 }
+
+PAGES: dict[str, tuple[Who, dict[str, Any]]] = {}

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from studio.accounts import policy, services, tokens
 from studio.accounts.models import AuditEntry, Invitation, Membership, ServicePrincipal, Token, User, Workspace
 from studio.accounts.policy import Right
-from studio.api.access import user_of, workspace_of
+from studio.api.access import Ws, user_of, workspace_of
 from studio.api.v1.paging import Cursor, Limit, by_key
 from studio.api.v1.schemas import PageOf
 from studio.api.v1.schemas_accounts import (
@@ -35,7 +35,6 @@ from studio.api.v1.schemas_accounts import (
     TokenMade,
     TokenOut,
     TokenRequest,
-    UserOut,
     WorkspaceChange,
     WorkspaceIn,
     WorkspaceOut,
@@ -96,7 +95,9 @@ def token_exchange(request: HttpRequest) -> Any:
         asked = TokenRequest.model_validate(given)
     except ValidationError as error:
         errors = {".".join(map(str, one["loc"])) or "body": [one["msg"]] for one in error.errors()}
-        raise Invalid(_("client_id, client_secret and grant_type=client_credentials are needed."), errors=errors) from None
+        raise Invalid(
+            _("client_id, client_secret and grant_type=client_credentials are needed."), errors=errors
+        ) from None
     plain, seconds = tokens.token_exchange(asked.client_id, asked.client_secret)
     return {"access_token": plain, "expires_in": seconds}
 
@@ -159,14 +160,14 @@ def workspace_create(request: HttpRequest, data: WorkspaceIn) -> Any:
 
 
 @router.get("/workspaces/{workspace}", response=WorkspaceOut)
-def workspace_get(request: HttpRequest, workspace: str) -> Any:
+def workspace_get(request: HttpRequest, workspace: Ws) -> Any:
     """One workspace, with the caller's role in it."""
     found = workspace_of(request, workspace)
     return workspace_out(found, policy.role_of(user_of(request), found))
 
 
 @router.patch("/workspaces/{workspace}", response=WorkspaceOut)
-def workspace_update(request: HttpRequest, workspace: str, data: WorkspaceChange) -> Any:
+def workspace_update(request: HttpRequest, workspace: Ws, data: WorkspaceChange) -> Any:
     """Change title, description or preferences. Owners only."""
     found = workspace_of(request, workspace, Right.MANAGE)
     services.workspace_update(
@@ -185,7 +186,7 @@ def _member_out(membership: Membership) -> dict[str, Any]:
 
 
 @router.get("/workspaces/{workspace}/members", response=PageOf[MemberOut])
-def member_list(request: HttpRequest, workspace: str, cursor: Cursor = None, limit: Limit = 50) -> Any:
+def member_list(request: HttpRequest, workspace: Ws, cursor: Cursor = None, limit: Limit = 50) -> Any:
     """Members and their roles, in the order in which they came."""
     found = workspace_of(request, workspace)
     rows, after = by_key(found.memberships.select_related("user"), "id", cursor, limit)
@@ -193,7 +194,7 @@ def member_list(request: HttpRequest, workspace: str, cursor: Cursor = None, lim
 
 
 @router.patch("/workspaces/{workspace}/members/{int:user_id}", response=MemberOut)
-def member_set_role(request: HttpRequest, workspace: str, user_id: int, data: RoleIn) -> Any:
+def member_set_role(request: HttpRequest, workspace: Ws, user_id: int, data: RoleIn) -> Any:
     """Give a member another role. Owners only; the last owner stays one."""
     found = workspace_of(request, workspace, Right.MANAGE)
     return _member_out(
@@ -202,7 +203,7 @@ def member_set_role(request: HttpRequest, workspace: str, user_id: int, data: Ro
 
 
 @router.delete("/workspaces/{workspace}/members/{int:user_id}", response={204: None})
-def member_remove(request: HttpRequest, workspace: str, user_id: int) -> Any:
+def member_remove(request: HttpRequest, workspace: Ws, user_id: int) -> Any:
     """Take a member out of the workspace. Owners only."""
     found = workspace_of(request, workspace, Right.MANAGE)
     services.member_remove(workspace=found, user_id=user_id, by=user_of(request), request=request)
@@ -210,7 +211,7 @@ def member_remove(request: HttpRequest, workspace: str, user_id: int) -> Any:
 
 
 @router.get("/workspaces/{workspace}/invitations", response=PageOf[InvitationOut])
-def invitation_list(request: HttpRequest, workspace: str, cursor: Cursor = None, limit: Limit = 50) -> Any:
+def invitation_list(request: HttpRequest, workspace: Ws, cursor: Cursor = None, limit: Limit = 50) -> Any:
     """Invitations, the newest first. Owners only."""
     found = workspace_of(request, workspace, Right.MANAGE)
     rows, after = by_key(Invitation.objects.filter(workspace=found), "id", cursor, limit, newest_first=True)
@@ -218,7 +219,7 @@ def invitation_list(request: HttpRequest, workspace: str, cursor: Cursor = None,
 
 
 @router.post("/workspaces/{workspace}/invitations", response={201: InvitationMade})
-def invitation_create(request: HttpRequest, workspace: str, data: InvitationIn) -> Any:
+def invitation_create(request: HttpRequest, workspace: Ws, data: InvitationIn) -> Any:
     """Invite by link. The link is in this answer only. Owners only."""
     found = workspace_of(request, workspace, Right.MANAGE)
     if data.email and not re.fullmatch(r"[^@\s]+@[^@\s]+", data.email):
@@ -231,7 +232,7 @@ def invitation_create(request: HttpRequest, workspace: str, data: InvitationIn) 
 
 
 @router.delete("/workspaces/{workspace}/invitations/{int:invitation_id}", response={204: None})
-def invitation_revoke(request: HttpRequest, workspace: str, invitation_id: int) -> Any:
+def invitation_revoke(request: HttpRequest, workspace: Ws, invitation_id: int) -> Any:
     """Take an invitation back. Owners only."""
     found = workspace_of(request, workspace, Right.MANAGE)
     services.invitation_revoke(workspace=found, invitation_id=invitation_id, by=user_of(request), request=request)
@@ -257,7 +258,7 @@ def _principal(workspace: Workspace, name: str) -> ServicePrincipal:
 
 
 @router.get("/workspaces/{workspace}/service-principals", response=PageOf[PrincipalOut])
-def principal_list(request: HttpRequest, workspace: str, cursor: Cursor = None, limit: Limit = 50) -> Any:
+def principal_list(request: HttpRequest, workspace: Ws, cursor: Cursor = None, limit: Limit = 50) -> Any:
     """Service principals in the order in which they were made. Owners only."""
     found = workspace_of(request, workspace, Right.MANAGE)
     rows, after = by_key(ServicePrincipal.objects.filter(workspace=found), "id", cursor, limit)
@@ -266,7 +267,7 @@ def principal_list(request: HttpRequest, workspace: str, cursor: Cursor = None, 
 
 
 @router.post("/workspaces/{workspace}/service-principals", response={201: PrincipalMade})
-def principal_create(request: HttpRequest, workspace: str, data: PrincipalIn) -> Any:
+def principal_create(request: HttpRequest, workspace: Ws, data: PrincipalIn) -> Any:
     """Make a service principal. Its secret is in this answer only. Owners only."""
     found = workspace_of(request, workspace, Right.MANAGE)
     principal, secret = tokens.principal_create(
@@ -276,7 +277,7 @@ def principal_create(request: HttpRequest, workspace: str, data: PrincipalIn) ->
 
 
 @router.post("/workspaces/{workspace}/service-principals/{name}/rotate", response=PrincipalMade)
-def principal_rotate(request: HttpRequest, workspace: str, name: str) -> Any:
+def principal_rotate(request: HttpRequest, workspace: Ws, name: str) -> Any:
     """A fresh secret; the old one and the tokens issued for it end at once. Owners only."""
     found = workspace_of(request, workspace, Right.MANAGE)
     principal = _principal(found, name)
@@ -285,7 +286,7 @@ def principal_rotate(request: HttpRequest, workspace: str, name: str) -> Any:
 
 
 @router.delete("/workspaces/{workspace}/service-principals/{name}", response={204: None})
-def principal_delete(request: HttpRequest, workspace: str, name: str) -> Any:
+def principal_delete(request: HttpRequest, workspace: Ws, name: str) -> Any:
     """Delete a service principal; what it made stays. Owners only."""
     found = workspace_of(request, workspace, Right.MANAGE)
     tokens.principal_delete(principal=_principal(found, name), user=user_of(request), request=request)
@@ -293,7 +294,7 @@ def principal_delete(request: HttpRequest, workspace: str, name: str) -> Any:
 
 
 @router.get("/workspaces/{workspace}/audit", response=PageOf[AuditOut])
-def audit_list(request: HttpRequest, workspace: str, cursor: Cursor = None, limit: Limit = 50) -> Any:
+def audit_list(request: HttpRequest, workspace: Ws, cursor: Cursor = None, limit: Limit = 50) -> Any:
     """Who did what, the newest first. Owners only."""
     found = workspace_of(request, workspace, Right.MANAGE)
     rows, after = by_key(AuditEntry.objects.filter(workspace=found), "id", cursor, limit, newest_first=True)

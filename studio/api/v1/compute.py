@@ -15,7 +15,7 @@ from compute.environments import check_packages, choose_python
 from compute.models import Environment, EnvironmentBuild, Target
 from studio.accounts.models import Workspace
 from studio.accounts.policy import Right
-from studio.api.access import user_of, workspace_of
+from studio.api.access import Ws, user_of, workspace_of
 from studio.api.v1.paging import Cursor, Limit, by_key
 from studio.api.v1.schemas import PageOf
 from studio.api.v1.schemas_compute import (
@@ -56,7 +56,7 @@ def _target(workspace: Workspace, name: str) -> Target:
 
 
 @router.get("/targets", response=PageOf[TargetOut])
-def target_list(request: HttpRequest, workspace: str, cursor: Cursor = None, limit: Limit = 50) -> Any:
+def target_list(request: HttpRequest, workspace: Ws, cursor: Cursor = None, limit: Limit = 50) -> Any:
     """Compute targets by name."""
     place = workspace_of(request, workspace)
     rows, after = by_key(Target.objects.filter(workspace=place), "name", cursor, limit)
@@ -64,13 +64,13 @@ def target_list(request: HttpRequest, workspace: str, cursor: Cursor = None, lim
 
 
 @router.get("/targets/{name}", response=TargetOut)
-def target_get(request: HttpRequest, workspace: str, name: str) -> Any:
+def target_get(request: HttpRequest, workspace: Ws, name: str) -> Any:
     """One target, with its slots."""
     return target_out(_target(workspace_of(request, workspace), name), capacity=True)
 
 
 @router.post("/targets/{name}/check", response=TargetOut)
-def target_check(request: HttpRequest, workspace: str, name: str) -> Any:
+def target_check(request: HttpRequest, workspace: Ws, name: str) -> Any:
     """The test button: look now at everything that could be wrong with the target."""
     target = _target(workspace_of(request, workspace, Right.WRITE), name)
     services.target_check(target)
@@ -110,7 +110,7 @@ def environment_out(environment: Environment, workspace: str) -> dict[str, Any]:
 @router.get("/environments", response=PageOf[EnvironmentOut])
 def environment_list(
     request: HttpRequest,
-    workspace: str,
+    workspace: Ws,
     name: str | None = None,
     anonymous: bool = False,
     cursor: Cursor = None,
@@ -128,7 +128,7 @@ def environment_list(
 
 
 @router.post("/environments", response={201: EnvironmentOut})
-def environment_register(request: HttpRequest, workspace: str, data: EnvironmentIn) -> Any:
+def environment_register(request: HttpRequest, workspace: Ws, data: EnvironmentIn) -> Any:
     """Register a recipe under a name. A recipe that the name has already gives that version back."""
     place = workspace_of(request, workspace, Right.WRITE)
     made = services.environment_register(
@@ -143,7 +143,7 @@ def environment_register(request: HttpRequest, workspace: str, data: Environment
 
 
 @router.post("/environments/check", response=CheckOut)
-def environment_check(request: HttpRequest, workspace: str, data: CheckIn) -> Any:
+def environment_check(request: HttpRequest, workspace: Ws, data: CheckIn) -> Any:
     """Look, without building anything, whether a recipe can be had: every package that cannot is named."""
     place = workspace_of(request, workspace, Right.WRITE)
     recipe = recipe_of(data.recipe)
@@ -163,11 +163,13 @@ def environment_check(request: HttpRequest, workspace: str, data: CheckIn) -> An
 
 
 @router.get("/environments/{name}", response=EnvironmentDetail)
-def environment_get(request: HttpRequest, workspace: str, name: str, version: int | None = None) -> Any:
+def environment_get(request: HttpRequest, workspace: Ws, name: str, version: int | None = None) -> Any:
     """One version of an environment, the newest where none is named, with its builds."""
     place = workspace_of(request, workspace)
     found = environment_find(place, name, version)
-    versions = Environment.objects.filter(workspace=place, name=name).order_by("-version").values_list("version", flat=True)
+    versions = (
+        Environment.objects.filter(workspace=place, name=name).order_by("-version").values_list("version", flat=True)
+    )
     builds = EnvironmentBuild.objects.filter(content_hash=found.content_hash, target__workspace=place)
     return {
         **environment_out(found, place.name),
@@ -177,7 +179,7 @@ def environment_get(request: HttpRequest, workspace: str, name: str, version: in
 
 
 @router.post("/environments/{name}/prepare", response={202: BuildOut})
-def environment_prepare(request: HttpRequest, workspace: str, name: str, data: PrepareIn | None = None) -> Any:
+def environment_prepare(request: HttpRequest, workspace: Ws, name: str, data: PrepareIn | None = None) -> Any:
     """Have an environment built on a target, so that runs need not wait for it."""
     data = data or PrepareIn()
     place = workspace_of(request, workspace, Right.WRITE)

@@ -16,7 +16,7 @@ from models_registry.models import Deployment, Endpoint
 from models_registry.services.scoring import base_url
 from studio.accounts.models import Workspace
 from studio.accounts.policy import Right
-from studio.api.access import user_of, workspace_of
+from studio.api.access import Ws, user_of, workspace_of
 from studio.api.v1.models import version_find
 from studio.api.v1.paging import Cursor, Limit
 from studio.api.v1.schemas import PageOf
@@ -77,7 +77,7 @@ def _model_of(place: Workspace, text: str) -> Any:
 
 
 @router.get("/endpoints", response=PageOf[EndpointOut])
-def endpoint_list(request: HttpRequest, workspace: str, cursor: Cursor = None, limit: Limit = 50) -> Any:
+def endpoint_list(request: HttpRequest, workspace: Ws, cursor: Cursor = None, limit: Limit = 50) -> Any:
     """Endpoints of the workspace."""
     place = workspace_of(request, workspace)
     page = selectors.endpoints_page(place, cursor=cursor, limit=limit)
@@ -87,7 +87,7 @@ def endpoint_list(request: HttpRequest, workspace: str, cursor: Cursor = None, l
 
 
 @router.post("/endpoints", response={201: EndpointOut})
-def endpoint_deploy(request: HttpRequest, workspace: str, data: EndpointIn) -> Any:
+def endpoint_deploy(request: HttpRequest, workspace: Ws, data: EndpointIn) -> Any:
     """Serve a model version behind an endpoint, with no code."""
     place = workspace_of(request, workspace, Right.WRITE)
     target = None
@@ -111,34 +111,34 @@ def endpoint_deploy(request: HttpRequest, workspace: str, data: EndpointIn) -> A
 
 
 @router.get("/endpoints/{name}", response=EndpointOut)
-def endpoint_get(request: HttpRequest, workspace: str, name: str) -> Any:
+def endpoint_get(request: HttpRequest, workspace: Ws, name: str) -> Any:
     """One endpoint."""
     place = workspace_of(request, workspace)
     return endpoint_out(_endpoint(place, name), place.name)
 
 
 @router.delete("/endpoints/{name}", response={204: None})
-def endpoint_delete(request: HttpRequest, workspace: str, name: str) -> Any:
+def endpoint_delete(request: HttpRequest, workspace: Ws, name: str) -> Any:
     """Stop the service and delete the endpoint with its keys."""
     place = workspace_of(request, workspace, Right.WRITE)
     services.endpoint_delete(_endpoint(place, name), user=user_of(request), request=request)
     return Status(204, None)
 
 
-def _changed(request: HttpRequest, workspace: str, name: str, change: Any) -> Any:
+def _changed(request: HttpRequest, workspace: Ws, name: str, change: Any) -> Any:
     place = workspace_of(request, workspace, Right.WRITE)
     change(_endpoint(place, name), user=user_of(request), request=request)
     return Status(202, endpoint_out(_endpoint(place, name), place.name))
 
 
 @router.post("/endpoints/{name}/stop", response={202: EndpointOut})
-def endpoint_stop(request: HttpRequest, workspace: str, name: str) -> Any:
+def endpoint_stop(request: HttpRequest, workspace: Ws, name: str) -> Any:
     """Stop the service; name, address and keys stay."""
     return _changed(request, workspace, name, services.endpoint_stop)
 
 
 @router.post("/endpoints/{name}/start", response={202: EndpointOut})
-def endpoint_start(request: HttpRequest, workspace: str, name: str) -> Any:
+def endpoint_start(request: HttpRequest, workspace: Ws, name: str) -> Any:
     """Start a stopped service."""
     return _changed(request, workspace, name, services.endpoint_start)
 
@@ -157,7 +157,7 @@ _SCORE = {
 
 
 @router.post("/endpoints/{name}/score", openapi_extra=_SCORE)
-def endpoint_score(request: HttpRequest, workspace: str, name: str) -> Any:
+def endpoint_score(request: HttpRequest, workspace: Ws, name: str) -> Any:
     """Call the model as a member of the workspace; the service's own address takes the endpoint's key instead."""
     place = workspace_of(request, workspace)
     endpoint = _endpoint(place, name)
@@ -169,14 +169,14 @@ def endpoint_score(request: HttpRequest, workspace: str, name: str) -> Any:
 
 
 @router.get("/endpoints/{name}/keys", response=KeysOut)
-def endpoint_keys(request: HttpRequest, workspace: str, name: str) -> Any:
+def endpoint_keys(request: HttpRequest, workspace: Ws, name: str) -> Any:
     """The two keys that callers of the service send. Contributors and owners."""
     place = workspace_of(request, workspace, Right.WRITE)
     return services.keys(_endpoint(place, name), user=user_of(request), request=request)
 
 
 @router.post("/endpoints/{name}/keys/rotate", response=KeysOut)
-def endpoint_key_rotate(request: HttpRequest, workspace: str, name: str, data: RotateIn | None = None) -> Any:
+def endpoint_key_rotate(request: HttpRequest, workspace: Ws, name: str, data: RotateIn | None = None) -> Any:
     """A fresh key in the place of one of the two; callers move to the other one first."""
     place = workspace_of(request, workspace, Right.WRITE)
     endpoint = _endpoint(place, name)
@@ -186,12 +186,16 @@ def endpoint_key_rotate(request: HttpRequest, workspace: str, name: str, data: R
     return services.key_rotate(endpoint, which, user=user_of(request), request=request)
 
 
-@router.get("/endpoints/{name}/logs", openapi_extra={"responses": {200: {"description": "Bytes of the service's output."}}})
+@router.get(
+    "/endpoints/{name}/logs", openapi_extra={"responses": {200: {"description": "Bytes of the service's output."}}}
+)
 def endpoint_logs(
     request: HttpRequest,
-    workspace: str,
+    workspace: Ws,
     name: str,
-    start: Annotated[int | None, Query(None, alias="from", ge=0, le=1 << 62, description="The last lines where it is not given.")] = None,
+    start: Annotated[
+        int | None, Query(None, alias="from", ge=0, le=1 << 62, description="The last lines where it is not given.")
+    ] = None,
     limit: Annotated[int, Query(256 << 10, ge=1, le=LOG_BYTES)] = 256 << 10,
 ) -> Any:
     """The service's output from a byte on, or its last lines. Headers as for a run's log."""
@@ -210,10 +214,12 @@ def endpoint_logs(
 
 
 @router.get("/endpoints/{name}/swagger.json", response=dict[str, Any])
-def endpoint_swagger(request: HttpRequest, workspace: str, name: str) -> Any:
+def endpoint_swagger(request: HttpRequest, workspace: Ws, name: str) -> Any:
     """The OpenAPI description of the service."""
     place = workspace_of(request, workspace)
     document = services.describe(_endpoint(place, name))
     if document is None:
-        raise Conflict(_("The service does not answer: it is starting, has stopped or has crashed. Its log says which."))
+        raise Conflict(
+            _("The service does not answer: it is starting, has stopped or has crashed. Its log says which.")
+        )
     return document

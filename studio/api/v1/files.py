@@ -15,7 +15,7 @@ from compute.models import LogStream
 from runs.models import Run
 from runs.services import artifacts, uploads
 from studio.accounts.policy import Right
-from studio.api.access import run_of
+from studio.api.access import Ws, run_of
 from studio.api.auth import UNITS_TOO
 from studio.api.binary import BYTES, binary_body, binary_response
 from studio.api.v1.run_json import ENDED
@@ -35,7 +35,7 @@ LOG_BYTES = 4 << 20
 @router.get("/runs/{run_id}/files", response=list[FileOut], auth=UNITS_TOO)
 def run_files(
     request: HttpRequest,
-    workspace: str,
+    workspace: Ws,
     run_id: RunId,
     prefix: Annotated[str, Query("", description="Only what lies below this folder.")] = "",
 ) -> Any:
@@ -50,14 +50,19 @@ def run_files(
 
 
 @router.api_operation(
-    ["GET", "HEAD"], "/runs/{run_id}/files/content/{path:path}", auth=UNITS_TOO, openapi_extra=binary_response(ranges=True)
+    ["GET", "HEAD"],
+    "/runs/{run_id}/files/content/{path:path}",
+    auth=UNITS_TOO,
+    openapi_extra=binary_response(ranges=True),
 )
 def run_file(
     request: HttpRequest,
-    workspace: str,
+    workspace: Ws,
     run_id: RunId,
     path: str,
-    download: Annotated[bool, Query(True, description="False: as something to look at, still never run as a page.")] = True,
+    download: Annotated[
+        bool, Query(True, description="False: as something to look at, still never run as a page.")
+    ] = True,
 ) -> Any:
     """The content of a file, whole or a range of it."""
     run = run_of(request, workspace, run_id)
@@ -70,7 +75,10 @@ def parse_content_range(header: str | None, length: int | None) -> tuple[int | N
         return 0, length
     found = _CONTENT_RANGE.fullmatch(header.strip())
     if found is None:
-        raise Invalid(_("%(header)r is not a Content-Range: send bytes a-b/total.") % {"header": header[:100]}, field="Content-Range")
+        raise Invalid(
+            _("%(header)r is not a Content-Range: send bytes a-b/total.") % {"header": header[:100]},
+            field="Content-Range",
+        )
     first, last, total = found.groups()
     size = None if total == "*" else int(total)
     if first is None:
@@ -86,21 +94,28 @@ _UPLOAD = binary_body("The chunk. Without Content-Range: the whole file.")
 
 
 @router.put(
-    "/runs/{run_id}/files/content/{path:path}", response={200: UploadState, 201: UploadState}, auth=UNITS_TOO, openapi_extra=_UPLOAD
+    "/runs/{run_id}/files/content/{path:path}",
+    response={200: UploadState, 201: UploadState},
+    auth=UNITS_TOO,
+    openapi_extra=_UPLOAD,
 )
 def run_file_put(
     request: HttpRequest,
-    workspace: str,
+    workspace: Ws,
     run_id: RunId,
     path: str,
     content_range: Annotated[
         str | None,
-        Header(None, alias="Content-Range", description="bytes a-b/total of this chunk; bytes */total asks how far the upload is."),
+        Header(
+            None,
+            alias="Content-Range",
+            description="bytes a-b/total of this chunk; bytes */total asks how far the upload is.",
+        ),
     ] = None,
 ) -> Any:
     """Upload a file among the run's, whole or in chunks. 201 when it is complete, 200 while chunks are missing.
 
-    A chunk that does not start where the upload is answers 409; ask with `Content-Range: bytes */total` and go on there.
+    A chunk that starts after what is here answers 409: ask with `Content-Range: bytes */total`, and go on there.
     """
     run = run_of(request, workspace, run_id, Right.WRITE)
     declared = request.headers.get("Content-Length")
@@ -108,14 +123,13 @@ def run_file_put(
     offset, total = parse_content_range(content_range, length)
     if offset is None:
         state = uploads.upload_state(run, path)
-    else:
-        state = uploads.put_chunk(run, path, offset, request, total)  # type: ignore[arg-type]
-    made = state.complete and offset is not None
-    return Status(201 if made else 200, {"path": path, "offset": state.size, "complete": state.complete})
+        return Status(200, {"path": path, "offset": state.size, "complete": state.complete})
+    state = uploads.put_chunk(run, path, offset, request, total)  # type: ignore[arg-type]
+    return Status(201 if state.complete else 200, {"path": path, "offset": state.size, "complete": state.complete})
 
 
 @router.get("/runs/{run_id}/files/zip", auth=UNITS_TOO, openapi_extra=binary_response("application/zip"))
-def run_files_zip(request: HttpRequest, workspace: str, run_id: RunId, prefix: str = "") -> Any:
+def run_files_zip(request: HttpRequest, workspace: Ws, run_id: RunId, prefix: str = "") -> Any:
     """All files, or those below a folder, as a zip that is made while it is sent."""
     run = run_of(request, workspace, run_id)
     return zip_response(artifacts.zip_stream(run, prefix), f"{run.run_id}.zip")
@@ -159,7 +173,7 @@ _LOG = {
 @router.get("/runs/{run_id}/logs", auth=UNITS_TOO, openapi_extra=_LOG)
 def run_logs(
     request: HttpRequest,
-    workspace: str,
+    workspace: Ws,
     run_id: RunId,
     start: Annotated[int, Query(0, alias="from", ge=0, le=1 << 62, description="Offset of the first byte wanted.")] = 0,
     limit: Annotated[int, Query(LOG_BYTES, ge=1, le=LOG_BYTES, description="At most so many bytes.")] = LOG_BYTES,
@@ -181,7 +195,7 @@ def run_logs(
 @router.get("/runs/{run_id}/logs/search", response=SearchOut)
 def run_logs_search(
     request: HttpRequest,
-    workspace: str,
+    workspace: Ws,
     run_id: RunId,
     q: Annotated[str, Query(..., min_length=1, max_length=500, description="Text to look for.")],
     regex: bool = False,

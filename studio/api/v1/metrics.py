@@ -15,7 +15,7 @@ from runs import charts, selectors
 from runs.models import Experiment
 from runs.services import events, manage
 from studio.accounts.policy import Right
-from studio.api.access import run_of, user_of, workspace_of
+from studio.api.access import Ws, run_of, user_of, workspace_of
 from studio.api.auth import UNITS_TOO
 from studio.api.v1.paging import Cursor, Limit
 from studio.api.v1.run_json import runs_out, with_related
@@ -50,7 +50,7 @@ _EVENTS = {
 
 
 @router.post("/runs/{run_id}/events", response=EventsAccepted, auth=UNITS_TOO, openapi_extra=_EVENTS)
-def run_events(request: HttpRequest, workspace: str, run_id: RunId) -> Any:
+def run_events(request: HttpRequest, workspace: Ws, run_id: RunId) -> Any:
     """Write metrics, tags, properties and parameters of a run, as many at a time as you like (up to 64 MB).
 
     The body is not validated field by field: an event that cannot be used is counted, noted on the run, and does not
@@ -75,7 +75,7 @@ def run_events(request: HttpRequest, workspace: str, run_id: RunId) -> Any:
 
 
 @router.get("/runs/{run_id}/metrics", response=dict[str, Any], auth=UNITS_TOO)
-def run_metrics(request: HttpRequest, workspace: str, run_id: RunId) -> Any:
+def run_metrics(request: HttpRequest, workspace: Ws, run_id: RunId) -> Any:
     """Every metric as `Run.get_metrics()` of the v1 SDK gives it: a number, a list, a row, a table..."""
     return selectors.run_metrics(run_of(request, workspace, run_id))
 
@@ -83,7 +83,7 @@ def run_metrics(request: HttpRequest, workspace: str, run_id: RunId) -> Any:
 @router.get("/runs/{run_id}/metrics/{path:name}", response=dict[str, Any], auth=UNITS_TOO)
 def run_metric_series(
     request: HttpRequest,
-    workspace: str,
+    workspace: Ws,
     run_id: RunId,
     name: str,
     points: Annotated[int, Query(1000, ge=2, le=20_000, description="About how many points to return.")] = 1000,
@@ -109,7 +109,12 @@ def experiment_out(experiment: Experiment, workspace: str) -> dict[str, Any]:
 
 @router.get("/experiments", response=PageOf[ExperimentOut])
 def experiment_list(
-    request: HttpRequest, workspace: str, search: str = "", archived: bool = False, cursor: Cursor = None, limit: Limit = 50
+    request: HttpRequest,
+    workspace: Ws,
+    search: str = "",
+    archived: bool = False,
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> Any:
     """Experiments, the most recently used first."""
     place = workspace_of(request, workspace)
@@ -118,14 +123,14 @@ def experiment_list(
 
 
 @router.get("/experiments/{name}", response=ExperimentOut)
-def experiment_get(request: HttpRequest, workspace: str, name: str) -> Any:
+def experiment_get(request: HttpRequest, workspace: Ws, name: str) -> Any:
     """One experiment."""
     place = workspace_of(request, workspace)
     return experiment_out(selectors.experiment_get(place, name), place.name)
 
 
 @router.patch("/experiments/{name}", response=ExperimentOut)
-def experiment_update(request: HttpRequest, workspace: str, name: str, data: ExperimentPatch) -> Any:
+def experiment_update(request: HttpRequest, workspace: Ws, name: str, data: ExperimentPatch) -> Any:
     """Archive an experiment or bring it back; change its description and tags."""
     place = workspace_of(request, workspace, Right.WRITE)
     experiment = selectors.experiment_get(place, name)
@@ -151,7 +156,7 @@ def _plain(value: Any) -> Any:
 
 @router.get("/compare", response=dict[str, Any])
 def run_compare(
-    request: HttpRequest, workspace: str, runs: Annotated[str, Query(..., description="Ids of runs, comma-separated.")]
+    request: HttpRequest, workspace: Ws, runs: Annotated[str, Query(..., description="Ids of runs, comma-separated.")]
 ) -> Any:
     """Runs side by side, also of different experiments: what differs and what is the same."""
     place = workspace_of(request, workspace)

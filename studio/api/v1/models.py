@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Any
 
-import zipstream
 from django.conf import settings
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
-from ninja import Query, Router, Status
+from ninja import Router, Status
 
 from models_registry import selectors, services
 from models_registry.models import ModelVersion, RegisteredModel
 from runs.models import Run
 from studio.accounts.models import Workspace
 from studio.accounts.policy import Right
-from studio.api.access import own_or_forbidden, user_of, workspace_of
+from studio.api.access import Ws, own_or_forbidden, user_of, workspace_of
 from studio.api.auth import UNITS_TOO
 from studio.api.binary import binary_response
 from studio.api.v1.paging import Cursor, Limit
 from studio.api.v1.schemas import PageOf
-from studio.api.v1.schemas_models import ModelChange, ModelDetail, ModelIn, ModelOut, ModelVersionOut
+from studio.api.v1.schemas_models import ModelChange, ModelDetail, ModelIn, ModelOut, ModelVersionOut, VersionChange
 from studio.lib import storage
 from studio.lib.errors import Invalid, NotFound
 from studio.lib.responses import file_response, zip_response
@@ -77,7 +76,11 @@ def version_find(workspace: Workspace, name: str, version: int | None = None) ->
     rows = ModelVersion.objects.filter(model__workspace=workspace, model__name=name)
     if version is not None:
         rows = rows.filter(version=version)
-    found = rows.select_related("model", "model__workspace", "run", "created_by", "environment").order_by("-version").first()
+    found = (
+        rows.select_related("model", "model__workspace", "run", "created_by", "environment")
+        .order_by("-version")
+        .first()
+    )
     if found is None:
         which = f"{name[:100]}:{version}" if version is not None else name[:100]
         raise NotFound(_("There is no model %(which)s in this workspace.") % {"which": which})
@@ -87,7 +90,7 @@ def version_find(workspace: Workspace, name: str, version: int | None = None) ->
 @router.get("/models", response=PageOf[ModelOut])
 def model_list(
     request: HttpRequest,
-    workspace: str,
+    workspace: Ws,
     search: str = "",
     archived: bool = False,
     cursor: Cursor = None,
@@ -100,10 +103,14 @@ def model_list(
 
 
 @router.post("/models", response={201: ModelVersionOut}, auth=UNITS_TOO)
-def model_register(request: HttpRequest, workspace: str, data: ModelIn) -> Any:
+def model_register(request: HttpRequest, workspace: Ws, data: ModelIn) -> Any:
     """Register files of a run as the next version of a model, with its lineage."""
     place = workspace_of(request, workspace, Right.WRITE)
-    run = Run.objects.select_related("workspace", "unit", "environment").filter(workspace=place, run_id=data.run_id).first()
+    run = (
+        Run.objects.select_related("workspace", "unit", "environment")
+        .filter(workspace=place, run_id=data.run_id)
+        .first()
+    )
     own_or_forbidden(request, run)
     if run is None:
         raise NotFound(_("There is no run %(run)s in this workspace.") % {"run": data.run_id[:300]})
@@ -137,7 +144,11 @@ _UPLOAD = {
                     "properties": {
                         "name": {"type": "string"},
                         "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
-                        "paths": {"type": "array", "items": {"type": "string"}, "description": "Path of each of the files."},
+                        "paths": {
+                            "type": "array",
+                            "items": {"type": "string"},
+                            "description": "Path of each of the files.",
+                        },
                         "description": {"type": "string"},
                         "framework": {"type": "string"},
                         "framework_version": {"type": "string"},
@@ -167,7 +178,7 @@ def _json(request: HttpRequest, name: str, otherwise: Any, kind: type | None = d
 
 
 @router.post("/models/upload", response={201: ModelVersionOut}, openapi_extra=_UPLOAD)
-def model_upload(request: HttpRequest, workspace: str) -> Any:
+def model_upload(request: HttpRequest, workspace: Ws) -> Any:
     """Register files from the caller's machine as the next version of a model."""
     place = workspace_of(request, workspace, Right.WRITE)
     if not (request.content_type or "").startswith("multipart/form-data"):
@@ -196,7 +207,7 @@ def model_upload(request: HttpRequest, workspace: str) -> Any:
 
 
 @router.get("/models/{name}", response=ModelDetail)
-def model_get(request: HttpRequest, workspace: str, name: str) -> Any:
+def model_get(request: HttpRequest, workspace: Ws, name: str) -> Any:
     """A model with its versions, the newest first."""
     place = workspace_of(request, workspace)
     model = model_find(place, name)
@@ -205,24 +216,36 @@ def model_get(request: HttpRequest, workspace: str, name: str) -> Any:
 
 
 @router.patch("/models/{name}", response=ModelOut)
-def model_update(request: HttpRequest, workspace: str, name: str, data: ModelChange) -> Any:
-    """Archive a model with all its versions, or bring it back."""
+def model_update(request: HttpRequest, workspace: Ws, name: str, data: ModelChange) -> Any:
+    """Archive a model or bring it back; change its description and tags."""
     place = workspace_of(request, workspace, Right.WRITE)
-    model = model_find(place, name)
-    services.model_archive(model, archived=data.archived, user=user_of(request), request=request)
-    model.refresh_from_db()
+    model, user = model_find(place, name), user_of(request)
+    if data.archived is not None:
+        services.model_archive(model, archived=data.archived, user=user, request=request)
+    if data.description is not None or data.tags is not None:
+        services.model_update(model, user=user, description=data.description, tags=data.tags, request=request)
     return model_out(model, place.name)
 
 
 @router.get("/models/{name}/versions/{int:version}", response=ModelVersionOut)
-def model_version_get(request: HttpRequest, workspace: str, name: str, version: int) -> Any:
+def model_version_get(request: HttpRequest, workspace: Ws, name: str, version: int) -> Any:
     """One version of a model."""
     place = workspace_of(request, workspace)
     return version_out(version_find(place, name, version), place.name)
 
 
+@router.patch("/models/{name}/versions/{int:version}", response=ModelVersionOut)
+def model_version_update(request: HttpRequest, workspace: Ws, name: str, version: int, data: VersionChange) -> Any:
+    """Change what is said about a version."""
+    place = workspace_of(request, workspace, Right.WRITE)
+    found = version_find(place, name, version)
+    changes = {key: value for key, value in data.dict(exclude_unset=True).items() if value is not None}
+    services.version_update(found, user=user_of(request), request=request, **changes)
+    return version_out(version_find(place, name, version), place.name)
+
+
 @router.delete("/models/{name}/versions/{int:version}", response={204: None})
-def model_version_delete(request: HttpRequest, workspace: str, name: str, version: int) -> Any:
+def model_version_delete(request: HttpRequest, workspace: Ws, name: str, version: int) -> Any:
     """Delete a version and its files. One that is deployed is refused."""
     place = workspace_of(request, workspace, Right.WRITE)
     services.version_delete(version_find(place, name, version), user=user_of(request), request=request)
@@ -230,9 +253,11 @@ def model_version_delete(request: HttpRequest, workspace: str, name: str, versio
 
 
 @router.api_operation(
-    ["GET", "HEAD"], "/models/{name}/versions/{int:version}/files/{path:path}", openapi_extra=binary_response(ranges=True)
+    ["GET", "HEAD"],
+    "/models/{name}/versions/{int:version}/files/{path:path}",
+    openapi_extra=binary_response(ranges=True),
 )
-def model_version_file(request: HttpRequest, workspace: str, name: str, version: int, path: str) -> Any:
+def model_version_file(request: HttpRequest, workspace: Ws, name: str, version: int, path: str) -> Any:
     """The content of one file of a version."""
     found = version_find(workspace_of(request, workspace), name, version)
     root = storage.model_directory(found.key)
@@ -240,19 +265,7 @@ def model_version_file(request: HttpRequest, workspace: str, name: str, version:
 
 
 @router.get("/models/{name}/versions/{int:version}/zip", openapi_extra=binary_response("application/zip"))
-def model_version_zip(
-    request: HttpRequest,
-    workspace: str,
-    name: str,
-    version: int,
-    prefix: Annotated[str, Query("", description="Only what lies below this folder.")] = "",
-) -> Any:
+def model_version_zip(request: HttpRequest, workspace: Ws, name: str, version: int) -> Any:
     """All files of a version as a zip stream."""
     found = version_find(workspace_of(request, workspace), name, version)
-    root = storage.model_directory(found.key)
-    archive = zipstream.ZipStream(compress_type=zipstream.ZIP_DEFLATED)
-    wanted = prefix.strip("/")
-    for entry in found.files or []:
-        if not wanted or entry["path"].startswith(wanted + "/") or entry["path"] == wanted:
-            archive.add_path(str(storage.safe_join(root, entry["path"])), entry["path"])
-    return zip_response(archive, f"{name}-{version}.zip")
+    return zip_response(services.version_zip(found), f"{name}-{version}.zip")

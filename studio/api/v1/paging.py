@@ -13,7 +13,9 @@ Cursor = Annotated[str | None, Query(None, description="`next` of the page befor
 Limit = Annotated[int, Query(50, ge=1, le=500, description="Rows on a page.")]
 
 
-def by_key(rows: QuerySet[Any], field: str, cursor: str | None, limit: int, *, newest_first: bool = False) -> tuple[list[Any], str | None]:
+def by_key(
+    rows: QuerySet[Any], field: str, cursor: str | None, limit: int, *, newest_first: bool = False
+) -> tuple[list[Any], str | None]:
     """(rows of the page, cursor of the next) of a query set ordered by one unique field."""
     rows = rows.order_by(f"-{field}" if newest_first else field)
     if cursor:
@@ -36,4 +38,6 @@ def check_key(kind: Any, value: Any) -> Any:
     try:
         return kind.to_python(value)
     except (ValidationError, TypeError, ValueError, OverflowError):
-        raise Invalid("The cursor is not one that this list gave out: start at the first page.", field="cursor") from None
+        raise Invalid(
+            "The cursor is not one that this list gave out: start at the first page.", field="cursor"
+        ) from None

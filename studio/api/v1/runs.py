@@ -14,7 +14,7 @@ from runs.services import interactive, manage
 from runs.services import submit as submits
 from studio.accounts.models import User
 from studio.accounts.policy import Right
-from studio.api.access import own_or_forbidden, run_of, user_of, workspace_of
+from studio.api.access import Ws, own_or_forbidden, run_of, user_of, workspace_of
 from studio.api.auth import UNITS_TOO, actor_of
 from studio.api.v1.paging import Cursor, Limit
 from studio.api.v1.run_json import run_out, runs_out, with_related
@@ -28,16 +28,23 @@ router = Router(tags=["Runs"])
 RunId = Annotated[str, Path(..., description="Id of the run.")]
 IdempotencyKey = Annotated[
     str | None,
-    Header(None, alias="Idempotency-Key", description="The same key with the same body gives the same run again.", max_length=200),
+    Header(
+        None,
+        alias="Idempotency-Key",
+        description="The same key with the same body gives the same run again.",
+        max_length=200,
+    ),
 ]
 
 
 @router.post("/runs", response={201: RunOut}, auth=UNITS_TOO)
-def run_submit(request: HttpRequest, workspace: str, data: RunIn, idempotency_key: IdempotencyKey = None) -> Any:
+def run_submit(request: HttpRequest, workspace: Ws, data: RunIn, idempotency_key: IdempotencyKey = None) -> Any:
     """Submit a run, or start an interactive one that the caller reports itself."""
     place, user = workspace_of(request, workspace, Right.WRITE), user_of(request)
     if actor_of(request).run is not None and not (data.interactive and data.parent):
-        raise Forbidden(_("A running unit may only start children of its own run: interactive, with its run as the parent."))
+        raise Forbidden(
+            _("A running unit may only start children of its own run: interactive, with its run as the parent.")
+        )
     if data.interactive:
         parent = parent_find(place, data.parent)
         own_or_forbidden(request, parent)
@@ -66,14 +73,17 @@ def _author(username: str | None) -> int | None:
 
 Sort = Annotated[
     str,
-    Query("-created", description="created, name, status, duration, metric:<name> or param:<name>; a minus before it: descending."),
+    Query(
+        "-created",
+        description="created, name, status, duration, metric:<name> or param:<name>; a minus before it: descending.",
+    ),
 ]
 
 
 @router.get("/runs", response=PageOf[RunOut])
 def run_list(
     request: HttpRequest,
-    workspace: str,
+    workspace: Ws,
     experiment: str | None = None,
     status: Annotated[str | None, Query(None, description="One status, or several with commas between.")] = None,
     search: Annotated[str, Query("", max_length=500, description="In name, id, experiment, notes and tags.")] = "",
@@ -111,7 +121,10 @@ def _runs_of(place: Any, ids: str) -> list[Run]:
         raise Invalid(_("Name the runs."), field="ids")
     if len(wanted) > 500:
         raise Invalid(_("At most 500 runs at a time."), field="ids")
-    found = {run.run_id: run for run in Run.objects.select_related("workspace", "experiment").filter(workspace=place, run_id__in=wanted)}
+    found = {
+        run.run_id: run
+        for run in Run.objects.select_related("workspace", "experiment").filter(workspace=place, run_id__in=wanted)
+    }
     if missing := [one for one in wanted if one not in found]:
         raise NotFound(_("There is no run %(runs)s in this workspace.") % {"runs": ", ".join(missing)[:300]})
     return [found[one] for one in wanted]
@@ -119,7 +132,7 @@ def _runs_of(place: Any, ids: str) -> list[Run]:
 
 @router.get("/runs/delete-preview", response=PreviewOut)
 def run_delete_preview(
-    request: HttpRequest, workspace: str, ids: Annotated[str, Query(..., description="Ids of runs, comma-separated.")]
+    request: HttpRequest, workspace: Ws, ids: Annotated[str, Query(..., description="Ids of runs, comma-separated.")]
 ) -> Any:
     """What deleting these runs would free, and what stands in the way."""
     place = workspace_of(request, workspace, Right.WRITE)
@@ -133,14 +146,14 @@ def run_delete_preview(
 
 
 @router.get("/runs/{run_id}", response=RunOut, auth=UNITS_TOO)
-def run_get(request: HttpRequest, workspace: str, run_id: RunId) -> Any:
+def run_get(request: HttpRequest, workspace: Ws, run_id: RunId) -> Any:
     """One run."""
     run = run_of(request, workspace, run_id)
     return run_out(run.workspace, run)
 
 
 @router.patch("/runs/{run_id}", response=RunOut, auth=UNITS_TOO)
-def run_update(request: HttpRequest, workspace: str, run_id: RunId, data: RunPatch) -> Any:
+def run_update(request: HttpRequest, workspace: Ws, run_id: RunId, data: RunPatch) -> Any:
     """Change name, notes, tags or whether it is archived; add properties."""
     run = run_of(request, workspace, run_id, Right.WRITE)
     user = user_of(request)
@@ -162,7 +175,7 @@ def run_update(request: HttpRequest, workspace: str, run_id: RunId, data: RunPat
 
 
 @router.delete("/runs/{run_id}", response={204: None})
-def run_delete(request: HttpRequest, workspace: str, run_id: RunId) -> Any:
+def run_delete(request: HttpRequest, workspace: Ws, run_id: RunId) -> Any:
     """Delete an ended run with its outputs, logs and metrics. See `runs/delete-preview` first."""
     run = run_of(request, workspace, run_id, Right.WRITE)
     manage.run_delete([run], user=user_of(request), request=request)
@@ -170,13 +183,13 @@ def run_delete(request: HttpRequest, workspace: str, run_id: RunId) -> Any:
 
 
 @router.get("/runs/{run_id}/details", auth=UNITS_TOO, response=dict[str, Any])
-def run_details(request: HttpRequest, workspace: str, run_id: RunId) -> Any:
+def run_details(request: HttpRequest, workspace: Ws, run_id: RunId) -> Any:
     """Everything about a run under the keys of `Run.get_details()` of the v1 SDK."""
     return selectors.run_details(run_of(request, workspace, run_id))
 
 
 @router.post("/runs/{run_id}/cancel", response={202: RunOut})
-def run_cancel(request: HttpRequest, workspace: str, run_id: RunId, data: CancelIn | None = None) -> Any:
+def run_cancel(request: HttpRequest, workspace: Ws, run_id: RunId, data: CancelIn | None = None) -> Any:
     """Ask a run to end: SIGTERM, then SIGKILL after its grace."""
     run = run_of(request, workspace, run_id, Right.WRITE)
     manage.run_cancel(run, user=user_of(request), force=bool(data and data.force), request=request)
@@ -186,7 +199,7 @@ def run_cancel(request: HttpRequest, workspace: str, run_id: RunId, data: Cancel
 @router.post("/runs/{run_id}/resubmit", response={201: RunOut})
 def run_resubmit(
     request: HttpRequest,
-    workspace: str,
+    workspace: Ws,
     run_id: RunId,
     data: RunChanges | None = None,
     idempotency_key: IdempotencyKey = None,
@@ -200,7 +213,7 @@ def run_resubmit(
 
 
 @router.post("/runs/{run_id}/complete", response=RunOut, auth=UNITS_TOO)
-def run_complete(request: HttpRequest, workspace: str, run_id: RunId) -> Any:
+def run_complete(request: HttpRequest, workspace: Ws, run_id: RunId) -> Any:
     """End an interactive run well."""
     run = run_of(request, workspace, run_id, Right.WRITE)
     interactive.run_complete(run, user=user_of(request), request=request)
@@ -208,7 +221,7 @@ def run_complete(request: HttpRequest, workspace: str, run_id: RunId) -> Any:
 
 
 @router.post("/runs/{run_id}/fail", response=RunOut, auth=UNITS_TOO)
-def run_fail(request: HttpRequest, workspace: str, run_id: RunId, data: FailIn | None = None) -> Any:
+def run_fail(request: HttpRequest, workspace: Ws, run_id: RunId, data: FailIn | None = None) -> Any:
     """End an interactive run with an error."""
     run = run_of(request, workspace, run_id, Right.WRITE)
     interactive.run_fail(run, data.error if data else None, user=user_of(request), request=request)
@@ -216,7 +229,7 @@ def run_fail(request: HttpRequest, workspace: str, run_id: RunId, data: FailIn |
 
 
 @router.get("/runs/{run_id}/children", response=PageOf[RunOut], auth=UNITS_TOO)
-def run_children(request: HttpRequest, workspace: str, run_id: RunId, cursor: Cursor = None, limit: Limit = 50) -> Any:
+def run_children(request: HttpRequest, workspace: Ws, run_id: RunId, cursor: Cursor = None, limit: Limit = 50) -> Any:
     """Child runs, the newest first."""
     run = run_of(request, workspace, run_id)
     page = selectors.runs_page(run.workspace, parent=run, cursor=cursor, limit=limit)
@@ -224,9 +237,8 @@ def run_children(request: HttpRequest, workspace: str, run_id: RunId, cursor: Cu
 
 
 @router.post("/runs/{run_id}/children", response={201: list[RunOut]}, auth=UNITS_TOO)
-def run_children_create(request: HttpRequest, workspace: str, run_id: RunId, data: ChildrenIn) -> Any:
+def run_children_create(request: HttpRequest, workspace: Ws, run_id: RunId, data: ChildrenIn) -> Any:
     """Start interactive child runs."""
     run = run_of(request, workspace, run_id, Right.WRITE)
     made = interactive.create_children(run, user=user_of(request), count=data.count, name=data.name, tags=data.tags)
     return Status(201, runs_out(run.workspace, with_related(made)))
-

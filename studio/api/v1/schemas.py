@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 class Input(Schema):
     """A body that people write: a field that nobody knows is a typo and is refused."""
 
-    model_config = ConfigDict(extra="forbid", from_attributes=False)
+    model_config = ConfigDict(extra="forbid")
 
 
 class PageOf(Schema, Generic[Item]):

@@ -39,14 +39,18 @@ class MeOut(Schema):
 
 
 class WorkspaceIn(Input):
-    name: str = Field(..., description="2 to 63 lower-case letters, digits and hyphens, a letter first.", examples=["vision"])
+    name: str = Field(
+        ..., description="2 to 63 lower-case letters, digits and hyphens, a letter first.", examples=["vision"]
+    )
     title: str = Field("", max_length=200)
 
 
 class WorkspaceChange(Input):
     title: str | None = Field(None, max_length=200)
     description: str | None = None
-    preferences: dict[str, Any] | None = Field(None, description="What is named is changed; null goes back to the default.")
+    preferences: dict[str, Any] | None = Field(
+        None, description="What is named is changed; null goes back to the default."
+    )
 
 
 class TokenRequest(Input):

@@ -38,7 +38,9 @@ class RecipeIn(Input):
 
     kind: Literal["system", "pip", "conda"] = Field("pip", description="system: this machine's own Python.")
     python: str | None = Field(None, examples=["3.11"])
-    packages: list[str] | None = Field(None, description="Requirements of pip.", examples=[["scikit-learn==1.5.2", "pandas"]])
+    packages: list[str] | None = Field(
+        None, description="Requirements of pip.", examples=[["scikit-learn==1.5.2", "pandas"]]
+    )
     requirements: str | None = Field(None, description="The text of a requirements.txt, instead of packages.")
     conda: str | None = Field(None, description="The text of a conda_dependencies.yml, for the conda kind.")
     conda_packages: list[str] | None = None

@@ -73,7 +73,19 @@ class ModelIn(Input):
 
 
 class ModelChange(Input):
-    archived: bool
+    archived: bool | None = None
+    description: str | None = None
+    tags: dict[str, str | None] | None = Field(None, description="In the place of those that are there.")
+
+
+class VersionChange(Input):
+    description: str | None = None
+    tags: dict[str, str | None] | None = Field(None, description="In the place of those that are there.")
+    properties: dict[str, str | None] | None = Field(None, description="To add. Those that are there stay as they are.")
+    framework: str | None = None
+    framework_version: str | None = None
+    resource_configuration: ResourceConfiguration | None = None
+    sample_input: Any = None
 
 
 class EndpointIn(Input):

@@ -65,7 +65,9 @@ class RunIn(Input):
     arguments: list[Scalar] = Field(default_factory=list, examples=[["--C", 0.5]])
     command: list[Scalar] | None = Field(None, description="A command instead of a script.")
     snapshot: str | None = Field(None, description="Digest of a snapshot; or give `files`.")
-    files: dict[str, str] | None = Field(None, description="Path -> text, for small sources.", examples=[{"train.py": "print('hi')"}])
+    files: dict[str, str] | None = Field(
+        None, description="Path -> text, for small sources.", examples=[{"train.py": "print('hi')"}]
+    )
     target: str = Field("local", description="Name of a compute target.")
     environment: EnvironmentRef | None = Field(None, description="Null: this machine's own Python.")
     environment_variables: dict[str, str] = Field(default_factory=dict)
@@ -99,7 +101,9 @@ class RunPatch(Input):
     notes: str | None = None
     tags: dict[str, str | None] | None = Field(None, description="Tags to set.")
     tags_remove: list[str] | None = Field(None, description="Tags to take off.")
-    properties: dict[str, str] | None = Field(None, description="Properties to add. One that is there already is refused.")
+    properties: dict[str, str] | None = Field(
+        None, description="Properties to add. One that is there already is refused."
+    )
     archived: bool | None = None
 
 

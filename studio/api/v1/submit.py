@@ -129,4 +129,6 @@ def resubmit_changes(workspace: Workspace, user: User, changes: dict[str, Any]) 
         changes["environment"] = gather.find("environment", environment_resolve, workspace, user, wanted)
     gather.raise_all()
     # Null means "as it was" but for what can really be nothing.
-    return {name: value for name, value in changes.items() if value is not None or name in {"environment", "time_limit_s"}}
+    return {
+        name: value for name, value in changes.items() if value is not None or name in {"environment", "time_limit_s"}
+    }
