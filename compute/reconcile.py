@@ -126,6 +126,9 @@ def _orphans(target: Target) -> None:
         orphans[key] = before.get(key, time.time())
         log.warning("%s on %s has no row in the database", key, target)
         if time.time() - orphans[key] > ORPHAN_GRACE_S:
-            driver.cancel(owned[key].handle, 10.0)
+            handle = owned[key].handle
+            driver.cancel(handle, 10.0)
+            if driver.observe([handle])[key].phase in (Phase.EXITED, Phase.GONE):
+                driver.release(handle)
     if orphans or before:
         write_atomic(path, orphans)

@@ -1,4 +1,7 @@
-"""What ``compute`` announces. Receivers run inside the transaction that made the change, so their rows and ours agree."""
+"""What ``compute`` announces.
+
+Receivers run inside the transaction that made the change, so their rows and ours agree.
+"""
 
 from django.dispatch import Signal
 

@@ -1,6 +1,7 @@
 """The states of a unit and how they may follow each other. Pure: nothing is imported from the project.
 
-``created -> preparing -> queued -> submitting -> starting -> running -> finalizing -> completed | failed | canceled | lost``
+``created -> preparing -> queued -> submitting -> starting -> running -> finalizing``, and then
+``completed | failed | canceled | lost``.
 
 Preparing (the environment, the code) comes before the wait for a slot, so that a unit that waits for a slot is
 ready to start and one that waits for a build holds no slot.

@@ -31,9 +31,11 @@ LOW_DISK_BYTES = 1 << 30
 
 # What a unit gets of the worker's environment. Everything else stays here: the studio's own settings hold secrets.
 PASSED = frozenset(
-    "PATH HOME USER LOGNAME SHELL LANG LANGUAGE TZ TMPDIR LD_LIBRARY_PATH JAVA_HOME SPARK_HOME HADOOP_HOME "
-    "HADOOP_CONF_DIR HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy REQUESTS_CA_BUNDLE "
-    "CURL_CA_BUNDLE XDG_CACHE_HOME".split()
+    """
+    PATH HOME USER LOGNAME SHELL LANG LANGUAGE TZ TMPDIR LD_LIBRARY_PATH JAVA_HOME SPARK_HOME HADOOP_HOME
+    HADOOP_CONF_DIR HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy REQUESTS_CA_BUNDLE
+    CURL_CA_BUNDLE XDG_CACHE_HOME
+    """.split()  # noqa: SIM905 - a list of words reads better as words
 )
 PASSED_PREFIXES = ("LC_", "CUDA", "NVIDIA_", "OMP_", "MKL_", "OPENBLAS_", "PIP_", "UV_", "SSL_CERT_", "PYENV_")
 
@@ -148,7 +150,7 @@ class LocalDriver:
 
     def capacity(self) -> Capacity:
         total = int(self.config.get("slots") or settings.ATELIER_LOCAL_SLOTS or os.cpu_count() or 1)
-        return Capacity(total=total, used=sum(1 for _ in self.list_owned()))
+        return Capacity(total=total, used=sum(not self._ended(item.key) for item in self.list_owned()))
 
     def prepare(self, spec: UnitSpec) -> None:
         try:
@@ -215,7 +217,7 @@ class LocalDriver:
         own = installation_id()
         for marker in storage.data("units", "started").glob("*"):
             with contextlib.suppress(OSError):
-                if marker.read_text(encoding="ascii").strip() == own and not self._ended(marker.name):
+                if marker.read_text(encoding="ascii").strip() == own:
                     yield Owned(marker.name, Handle(marker.name), marker.stat().st_mtime)
 
     def _ended(self, key: str) -> bool:

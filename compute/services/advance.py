@@ -76,6 +76,9 @@ def _guarded(unit: Unit) -> bool:
         unit_move(unit, states.FAILED, note=str(error), error={"code": code, "message": str(error)})
     except Exception as error:
         log.exception("unit %s could not be advanced", unit.key)
+        unit.refresh_from_db()  # the step's transaction was rolled back, what it set on the object was not
+        if unit.state not in STEPS:
+            return False
         message = _("Atelier could not start it: %(error)s") % {"error": f"{type(error).__name__}: {error}"}
         unit_move(unit, states.FAILED, note=message, error={"code": "InternalError", "message": message})
     return False
@@ -159,7 +162,11 @@ def _submitting(unit: Unit) -> bool:
     handle = driver.submit(unit_spec(unit, opened=True))
     failpoints.reach(failpoints.AFTER_SUBMIT)
     if unit_move(unit, states.STARTING, handle={"key": handle.key, "data": handle.data}, unreachable_since=None):
-        observe_now(unit, driver)
+        try:
+            observe_now(unit, driver)
+        except Exception:
+            # It is started, whatever went wrong in looking at it: the beat looks again.
+            log.exception("unit %s could not be looked at", unit.key)
     return False
 
 

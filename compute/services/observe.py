@@ -149,7 +149,7 @@ def finish(unit: Unit, driver: Driver | None) -> None:
 
 
 def _drained(unit: Unit, driver: Driver) -> bool:
-    """Whether every event is in. Patience has an end: a line that cannot be taken in must not keep a run from ending."""
+    """Whether every event is in. Patience has an end: a line that nobody can take must not keep a run from ending."""
     try:
         size = driver.observe([selectors.handle_of(unit)])[unit.key].sizes.get("events", 0)
         if ingest(unit, driver, size, final=True):

@@ -50,8 +50,9 @@ def make_unit(target: Target, tmp_path: Path, published: list[Any]) -> Iterator[
         }
         given = {"kind": "command", "label": command, "secrets": None, "environment": None, "time_limit_s": None}
         unit, unit.plain_token = (
-            pair := unit_create(workspace=target.workspace, target=target, spec=spec, **{**given, **columns})
-        )[0], pair[1]
+            (pair := unit_create(workspace=target.workspace, target=target, spec=spec, **{**given, **columns}))[0],
+            pair[1],
+        )
         made.append(unit)
         return unit
 

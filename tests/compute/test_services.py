@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.utils import timezone
 
 from compute import reconcile, selectors, services, states
@@ -199,7 +200,7 @@ class TestEvents:
         self, make_unit: Any, drive: Any, lines: list[bytes]
     ) -> None:
         drive(make_unit('printf \'{"a":1}\\n{"cut\' >> $ATELIER_UNIT_DIR/events.jsonl'))
-        drive(make_unit('printf \'{"whole":1}\' >> $ATELIER_UNIT_DIR/events.jsonl'))
+        drive(make_unit("printf '{\"whole\":1}' >> $ATELIER_UNIT_DIR/events.jsonl"))
         assert lines == [b'{"a":1}', b'{"whole":1}']
 
     def test_many_pieces(self, make_unit: Any, drive: Any, lines: list[bytes], monkeypatch: Any) -> None:
@@ -209,14 +210,13 @@ class TestEvents:
         assert lines == [b"%d" % number for number in range(3000)]
 
     def test_receivers_that_fail_keep_the_offset(self, make_unit: Any, drive: Any, lines: list[bytes]) -> None:
-        unit = drive(make_unit("echo '{}' >> ../events.jsonl; sleep 60"), "running")
-        path = storage.unit_directory(unit.key) / "events.jsonl"
-        _until(lambda: path.exists() and path.stat().st_size == 3)
-
         def refuse(**_rest: Any) -> None:
             raise RuntimeError("receiver")
 
         unit_events.connect(refuse)
+        unit = drive(make_unit("echo '{}' >> ../events.jsonl; sleep 60"), "running")
+        path = storage.unit_directory(unit.key) / "events.jsonl"
+        _until(lambda: path.exists() and path.stat().st_size == 3)
         reconcile.tick()
         unit.refresh_from_db()
         assert unit.events_offset == 0
@@ -231,6 +231,7 @@ class TestEvents:
         unit = drive(make_unit("for i in 1 2 3; do echo $i; done >> ../events.jsonl; sleep 60"), "running")
         path = storage.unit_directory(unit.key) / "events.jsonl"
         _until(lambda: path.exists() and path.stat().st_size == 6)
+        reconcile.tick()
         first, second = Unit.objects.get(pk=unit.pk), Unit.objects.get(pk=unit.pk)
         Unit.objects.filter(pk=unit.pk).update(events_offset=0)
         first.events_offset = second.events_offset = 0
@@ -294,7 +295,11 @@ class TestQueue:
 
         def fill() -> None:
             try:
-                moved.extend(queue_fill(target))
+                while True:
+                    try:
+                        return moved.extend(queue_fill(target))
+                    except OperationalError:  # the tests' SQLite lies in memory, where nobody waits for a lock
+                        time.sleep(0.01)
             finally:
                 connections["default"].close()
 
@@ -410,7 +415,7 @@ class TestEnvironments:
         from compute.models import EnvironmentBuild
 
         environment = team.workspace.environments.get(name="system")
-        unit = make_unit("test -n \"$PATH\"", environment=environment)
+        unit = make_unit('test -n "$PATH"', environment=environment)
         assert unit.spec["environment"] == environment.content_hash
         assert drive(unit).state == "completed"
         assert EnvironmentBuild.objects.get().state == "ready"

@@ -23,7 +23,7 @@ COUNT = "echo life >> outputs/lives; "
 
 
 class DriverContract:
-    """Subclass it as ``Test...`` and give ``make_driver`` (two drivers of the same target share everything but memory)."""
+    """Subclass it as ``Test...`` and give ``make_driver``: each call another driver of the same target."""
 
     patience = 30.0  # seconds in which a unit that does nothing ends on this target
 
