@@ -13,7 +13,9 @@ from django.utils.translation import gettext_lazy as _l
 
 from compute import selectors as compute_selectors
 from compute import states
+from compute.logs.store import LogFile
 from compute.models import Unit
+from compute.templatetags.logs import plain
 from runs import selectors
 from runs.models import Run
 from studio.accounts.access import WorkspaceRequest
@@ -60,26 +62,41 @@ def duration_of(run: Run) -> dt.timedelta | None:
     return (run.ended_at or timezone.now()) - run.started_at
 
 
-FAULTS = {
-    "script": _l("The script ended with an error."),
-    "user": _l("The script or what it was given is at fault."),
-    "environment": _l("The environment could not be made."),
-    "target": _l("The compute target is at fault."),
-    "studio": _l("The studio is at fault, not the script."),
+# Whose fault it is and what to do next, by the code that compute gives an error.
+NEXT_STEPS = {
+    "UserError": _l("The script ended with an error. Its last lines:"),
+    "EnvironmentBuildFailed": _l("The environment could not be made: its build log says at which package."),
+    "Timeout": _l("The run reached its time limit. Resubmit it with a longer one."),
+    "TimedOut": _l("The run reached its time limit. Resubmit it with a longer one."),
+    "Refused": _l("The compute target refused it. Check the target, then resubmit."),
+    "CannotStart": _l("It never started, so nothing of it ran. Put the cause right, then resubmit."),
+    "InternalError": _l("The studio is at fault, not the script. Resubmit; if it comes again, tell whoever runs it."),
+    "Lost": _l("Its machine or its process is gone. Nothing of the script is at fault. Resubmit it."),
 }
+TAIL_BYTES = 4096
+TAIL_LINES = 8
 
 
-def error_of(error: Any) -> dict[str, Any] | None:
-    """An error as the header shows it: what happened, whose fault it is, and the next step."""
+def log_tail(run: Run) -> str:
+    """The last lines of what the command printed, without colours; empty where there is nothing."""
+    file = LogFile(run.key)
+    size = file.size()
+    lines = plain(file.read(max(0, size - TAIL_BYTES), TAIL_BYTES)).rstrip().splitlines()
+    return "\n".join(lines[-TAIL_LINES:])
+
+
+def error_of(run: Run) -> dict[str, Any] | None:
+    """An error as the header shows it: what happened, whose fault it is, and the end of the output if that explains it."""
+    error = run.error
     if not error:
         return None
-    if not isinstance(error, dict):
-        return {"message": str(error), "fault": "", "hint": ""}
     inner = error.get("error") if isinstance(error.get("error"), dict) else error
+    code = str(inner.get("code") or "")
     return {
-        "message": inner.get("message") or inner.get("detail") or inner.get("code") or str(inner),
-        "fault": FAULTS.get(str(inner.get("fault") or inner.get("code") or ""), ""),
-        "hint": inner.get("hint") or inner.get("next") or "",
+        "message": inner.get("message") or inner.get("detail") or code or str(inner),
+        "next": inner.get("hint") or NEXT_STEPS.get(code, ""),
+        "tail": log_tail(run) if code == "UserError" and run.unit_id else "",
+        "code": code,
     }
 
 
@@ -111,7 +128,7 @@ def header_context(request: WorkspaceRequest, run: Run) -> dict[str, Any]:
         "queue_position": queue,
         "duration": duration_of(run),
         "version": version,
-        "error": error_of(run.error),
+        "error": error_of(run),
         "cancelable": is_live(run),
         "cancel_requested": run.status == "CancelRequested",
     }

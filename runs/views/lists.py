@@ -27,6 +27,7 @@ from studio.lib.htmx import render_page
 PAGE_SIZE = 50
 MAX_COLUMNS = 30
 DEFAULT_COLUMNS = 3
+CANDIDATES = 12  # of which the first with a value are shown
 STATUS_GROUPS = {
     "active": [
         "NotStarted",
@@ -46,7 +47,7 @@ def columns_of(request: HttpRequest, available: list[str]) -> list[str]:
     if "columns" in request.GET:
         asked = [name for part in request.GET.getlist("columns") for name in part.split(",")]
         return list(dict.fromkeys(name for name in asked if name.startswith(("metric:", "param:"))))[:MAX_COLUMNS]
-    return [name for name in available if name.startswith("metric:")][:DEFAULT_COLUMNS]
+    return [name for name in available if name.startswith("metric:")][:CANDIDATES]
 
 
 def _available(request: WorkspaceRequest, experiment: Experiment | None) -> list[str]:
@@ -96,6 +97,9 @@ def _page_context(request: WorkspaceRequest, experiment: Experiment | None) -> d
         cursor=request.GET.get("cursor") or None,
         limit=PAGE_SIZE,
     )
+    if "columns" not in request.GET:
+        has = {f"metric:{name}" for item in page.items for name, value in item.metrics.items() if value is not None}
+        columns = [column for column in columns if column in has][:DEFAULT_COLUMNS]
     rows = [_row(item, columns) for item in page.items]
     filters = {name: request.GET.get(name, "") for name in ("search", "status", "tag", "creator", "archived")}
     return {

@@ -208,7 +208,7 @@
       return {
         width: this.plotBox.clientWidth || 400,
         height: this.element.classList.contains("run-chart-large") ? 420 : 210,
-        padding: [10, 12, 0, 0],
+        padding: [10, 20, 0, 4],
         legend: { show: false },
         cursor: { sync: { key: this.board.key, setSeries: false }, drag: { x: true, y: false }, points: { size: 7 } },
         scales: { x: { time: false }, y: this.board.log ? { distr: 3 } : {} },
@@ -416,16 +416,16 @@
 
   // ---------- curves that v1 logs as JSON ----------
 
-  const plain = (element, { title, xLabel, yLabel, data, series, range, bars }) => {
+  const plain = (element, { title, xLabel, yLabel, data, series, range, bars, single }) => {
     const box = make("div", { class: "run-plot", role: "img", "aria-label": title });
-    element.append(make("div", { class: "run-curve-one" }, make("h3", {}, title), box));
+    element.append(make("div", { class: "run-curve-one" }, make("h3", single ? { class: "visually-hidden" } : {}, title), box));
     let plot;
     const draw = () => {
       plot?.destroy();
       plot = new uPlot({
         width: box.clientWidth || 360,
         height: 260,
-        padding: [10, 14, 0, 0],
+        padding: [10, 24, 0, 4],
         legend: { show: false },
         cursor: { drag: { x: false, y: false } },
         scales: { x: { time: false, ...(range ? { range } : {}) }, y: range ? { range: [0, 1.02] } : bars ? { range: (_u, _low, high) => [0, high * 1.05] } : {} },
@@ -464,14 +464,14 @@
     const averages = data.bin_averages || [];
     const xs = averages.map((_none, i) => (edges.length > i + 1 ? (edges[i] + edges[i + 1]) / 2 : i));
     const some = averages.map((y, i) => ((data.bin_counts?.[i] ?? 1) > 0 ? y : null));
-    plain(element, { title: w.tPredicted, xLabel: w.tTrue, yLabel: w.tPredicted, data: [xs, some, xs], series: [{ label: w.tPredicted, points: true }, { label: w.tIdeal, dash: [4, 4] }] });
+    plain(element, { single: true, title: w.tPredicted, xLabel: w.tTrue, yLabel: w.tPredicted, data: [xs, some, xs], series: [{ label: w.tPredicted, points: true }, { label: w.tIdeal, dash: [4, 4] }] });
   };
 
   const residuals = (element, data) => {
     const w = element.dataset;
     const edges = data.bin_edges || [];
     const counts = data.bin_counts || [];
-    plain(element, { title: w.tResidual, xLabel: w.tResidual, yLabel: w.tCount, bars: true, data: [[...edges.slice(0, counts.length), ...(edges.length > counts.length ? [edges[counts.length]] : [])], [...counts, ...(edges.length > counts.length ? [null] : [])]], series: [{ label: w.tCount }] });
+    plain(element, { single: true, title: w.tResidual, xLabel: w.tResidual, yLabel: w.tCount, bars: true, data: [[...edges.slice(0, counts.length), ...(edges.length > counts.length ? [edges[counts.length]] : [])], [...counts, ...(edges.length > counts.length ? [null] : [])]], series: [{ label: w.tCount }] });
   };
 
   const CURVES = { accuracy, predictions, residuals };
@@ -487,7 +487,7 @@
       plot = new uPlot({
         width: element.clientWidth || 600,
         height: 200,
-        padding: [12, 16, 0, 0],
+        padding: [12, 20, 0, 0],
         legend: { show: false },
         cursor: { drag: { x: true, y: false }, points: { size: 9 } },
         scales: { x: { time: false, range: (_u, low, high) => (low === high ? [low - 1, high + 1] : [low - 0.4, high + 0.4]) } },
