@@ -132,8 +132,6 @@ def _shape(kind: str, payloads: list[Any]) -> Any:
             for column, value in payload.items():
                 columns.setdefault(column, []).append(value)
         return {column: values[0] if len(payloads) == 1 else values for column, values in columns.items()}
-    if kind == "list":
-        return [value for payload in payloads for value in (payload if isinstance(payload, list) else [payload])]
     return payloads[0] if len(payloads) == 1 else payloads
 
 

@@ -126,7 +126,7 @@ def _metrics(found: Collected, event: dict[str, Any], now: float) -> None:
     try:
         numbers = [_number(value) for value in values]
     except BadEvent:
-        _record(found, name, "list", event, now)
+        _record(found, name, "text", event, now)
     else:
         at = now if event.get("t") is None else _number(event["t"])
         points = _points(found, name)
