@@ -37,7 +37,9 @@ class CondaDependencies:
         if content is None:
             content = {"name": self.DEFAULT_NAME, "dependencies": []}
         if not isinstance(content, dict) or not isinstance(content.get("dependencies") or [], list):
-            raise UserErrorException(f"{conda_dependencies_file_path or 'This'} is not a conda file: dependencies: is a list.")
+            raise UserErrorException(
+                f"{conda_dependencies_file_path or 'This'} is not a conda file: dependencies: is a list."
+            )
         content["dependencies"] = content.get("dependencies") or []
         self._content: dict[str, Any] = content
 

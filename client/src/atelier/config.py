@@ -106,7 +106,7 @@ def endpoint_resolve(configured: str | None = None) -> str:
     )
     if not found:
         raise UserErrorException(
-            "The studio's address is not known. Add \"endpoint\" to config.json, set ATELIER_ENDPOINT, "
+            'The studio\'s address is not known. Add "endpoint" to config.json, set ATELIER_ENDPOINT, '
             "or run `atelier login --endpoint http://...`."
         )
     return endpoint_clean(found)

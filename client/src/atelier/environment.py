@@ -86,7 +86,9 @@ class Environment:
         return made
 
     @classmethod
-    def from_pip_requirements(cls, name: str, file_path: str | os.PathLike[str], pip_version: str | None = None) -> Environment:
+    def from_pip_requirements(
+        cls, name: str, file_path: str | os.PathLike[str], pip_version: str | None = None
+    ) -> Environment:
         """From a ``requirements.txt``. Files that it includes are not followed."""
         path = Path(file_path)
         if not path.is_file():
@@ -98,7 +100,9 @@ class Environment:
 
     @classmethod
     def from_existing_conda_environment(cls, name: str, conda_environment_name: str) -> Environment:
-        raise UserErrorException("Export it with `conda env export > environment.yml` and use from_conda_specification.")
+        raise UserErrorException(
+            "Export it with `conda env export > environment.yml` and use from_conda_specification."
+        )
 
     @classmethod
     def from_docker_image(cls, name: str, image: str, **_: Any) -> Environment:
@@ -107,7 +111,9 @@ class Environment:
         return made
 
     @classmethod
-    def from_dockerfile(cls, name: str, dockerfile: str, conda_specification: str | None = None, **_: Any) -> Environment:
+    def from_dockerfile(
+        cls, name: str, dockerfile: str, conda_specification: str | None = None, **_: Any
+    ) -> Environment:
         made = cls(name)
         path = Path(dockerfile) if "\n" not in dockerfile else None
         made.docker.base_dockerfile = path.read_text(encoding="utf-8") if path and path.is_file() else dockerfile
@@ -208,7 +214,11 @@ class Environment:
                 "Give its packages as a conda file or a requirements.txt."
             )
         if self.docker.base_image:
-            log.warning("Environment %s: the image %s is not used; runs get a Python of their own.", self.name, self.docker.base_image)
+            log.warning(
+                "Environment %s: the image %s is not used; runs get a Python of their own.",
+                self.name,
+                self.docker.base_image,
+            )
         made: dict[str, Any]
         if self.python.user_managed_dependencies:
             made = {"kind": "system"}
@@ -252,7 +262,9 @@ class EnvironmentBuild:
             time.sleep(0.5)
         if self.status == "Failed":
             detail = self._build().get("detail") or {}
-            raise AzureMLException(f"Environment {self._name}:{self._version} could not be built: {detail.get('message') or detail}")
+            raise AzureMLException(
+                f"Environment {self._name}:{self._version} could not be built: {detail.get('message') or detail}"
+            )
         if show_output:
             print(f"Environment {self._name}:{self._version} is ready on {self._target}")
         return self

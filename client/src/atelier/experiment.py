@@ -56,20 +56,12 @@ class Experiment:
     def start_logging(self, *args: Any, outputs: str | None = None, snapshot_directory: str | None = None,
                       display_name: str | None = None, tags: Any = None, **kwargs: Any) -> Run:  # fmt: skip
         """A run that this process reports itself. With ``with`` it completes at the end of the block, or fails when the
-        block raises. ``outputs`` is a folder that is kept when it completes."""
-        from atelier import snapshot
+        block raises. ``outputs`` is a folder that is kept when it completes; ``snapshot_directory`` is not used, the
+        source of such a run stays where it is."""
         from atelier.run import Run
 
-        asked: dict[str, Any] = {
-            "experiment": self.name,
-            "interactive": True,
-            "tags": tags_of(tags),
-            "name": display_name or "",
-        }
-        if snapshot_directory is not None:
-            asked["snapshot"] = snapshot.send(self.workspace, snapshot_directory)
-        headers = {"Idempotency-Key": str(uuid.uuid4())}
-        data = self.workspace._call("POST", "runs", data=asked, headers=headers)
+        asked = {"experiment": self.name, "interactive": True, "tags": tags_of(tags), "name": display_name or ""}
+        data = self.workspace._call("POST", "runs", data=asked)
         return Run(self, data["id"], outputs, _data=data)
 
     def get_runs(self, type: str | None = None, tags: Any = None, properties: Any = None,  # noqa: A002 - the v1 name
@@ -112,7 +104,9 @@ def matching(item: dict[str, Any], tags: Any, properties: Any, kind: str | None)
     for wanted, have in ((tags, item.get("tags") or {}), (properties, item.get("properties") or {})):
         if isinstance(wanted, str) and wanted not in have:
             return False
-        if isinstance(wanted, dict) and any(have.get(k, _ABSENT) != (v if v is None else str(v)) for k, v in wanted.items()):
+        if isinstance(wanted, dict) and any(
+            have.get(k, _ABSENT) != (v if v is None else str(v)) for k, v in wanted.items()
+        ):
             return False
     return True
 

@@ -83,7 +83,9 @@ class _OfflineRun(Loggable):
         self._children.append(child)
         return child
 
-    def create_children(self, count: int | None = None, tag_key: str | None = None, tag_values: Any = None) -> list[_OfflineRun]:
+    def create_children(
+        self, count: int | None = None, tag_key: str | None = None, tag_values: Any = None
+    ) -> list[_OfflineRun]:
         return [self.child_run() for _ in range(count or len(tag_values or ()))]
 
     def get_children(self, *_: Any, **__: Any) -> list[_OfflineRun]:

@@ -235,7 +235,9 @@ class Run(Loggable, RunFiles, RunWatch):
         made = self._call("POST", "/children", data={"name": name or "", "count": 1})
         return self._children(made, outputs)[0]
 
-    def create_children(self, count: int | None = None, tag_key: str | None = None, tag_values: Any = None) -> list[Run]:
+    def create_children(
+        self, count: int | None = None, tag_key: str | None = None, tag_values: Any = None
+    ) -> list[Run]:
         """``count`` runs below this one, or one for each of ``tag_values``."""
         made = self._children(self._call("POST", "/children", data={"count": count or len(tag_values or ())}), None)
         for child, value in zip(made, tag_values or ()):
@@ -243,7 +245,9 @@ class Run(Loggable, RunFiles, RunWatch):
         return made
 
     def _children(self, made: Any, outputs: str | None) -> list[Run]:
-        items = made["items"] if isinstance(made, dict) and "items" in made else made if isinstance(made, list) else [made]
+        items = (
+            made["items"] if isinstance(made, dict) and "items" in made else made if isinstance(made, list) else [made]
+        )
         return [Run(self.experiment, item["id"], outputs, _data=item) for item in items]
 
     def submit_child(self, config: Any, tags: Any = None, **kwargs: Any) -> Run:
@@ -256,10 +260,11 @@ class Run(Loggable, RunFiles, RunWatch):
     ) -> Iterator[Run]:  # fmt: skip
         """Runs below this one, newest first; with ``recursive`` those below them too."""
         from atelier.experiment import Experiment, matching
+        from atelier.transport import segment
 
-        for item in self.workspace._list("runs", parent=self.id, status=status):
+        for item in self.workspace._list(f"runs/{segment(self.id)}/children"):
             child = Run(Experiment(self.workspace, item["experiment"]), item["id"], _data=item)
-            if matching(item, tags, properties, type):
+            if matching(item, tags, properties, type) and status in (None, item["status"]):
                 yield child
             if recursive:
                 yield from child.get_children(True, tags, properties, type, status)
@@ -282,7 +287,10 @@ class Run(Loggable, RunFiles, RunWatch):
 
     def fail(self, error_details: Any = None, error_code: Any = None, _set_status: bool = True) -> None:
         """End it as failed, with a reason."""
-        error = {"message": str(error_details or "The script reported a failure."), "code": str(error_code or "UserError")}
+        error = {
+            "message": str(error_details or "The script reported a failure."),
+            "code": str(error_code or "UserError"),
+        }
         if self._file is not None:
             self._emit({"k": "status", "v": "failed", "error": error})
             return

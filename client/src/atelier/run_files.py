@@ -65,17 +65,23 @@ class RunFiles:
             return self.upload_file(name, file.name)
 
     def _put(self, name: str, file: Any, size: int) -> None:
-        """Chunk by chunk, each at its own offset: a chunk that is sent again lands where it was."""
+        """Chunk by chunk. Where the studio has more or less than we think (an answer was lost), it goes on from there."""
+        from atelier.exceptions import ServiceException
         from atelier.transport import relative
 
-        start = 0
-        while start < size or start == 0:
+        path, start, strayed = f"/files/content/{relative(name)}", 0, 0
+        while True:
+            file.seek(start)
             chunk = file.read(_CHUNK)
-            span = f"bytes {start}-{start + len(chunk) - 1}/{size}" if chunk else "bytes */0"
-            headers = {"Content-Type": "application/octet-stream", "Content-Range": span}
-            self._call("PUT", f"/files/content/{relative(name)}", body=chunk, headers=headers if size else _RAW)
-            start += len(chunk)
-            if not chunk:
+            span = {"Content-Range": f"bytes {start}-{start + len(chunk) - 1}/{size}"} if chunk else {}
+            try:
+                start = self._call("PUT", path, body=chunk, headers={**_RAW, **span})["offset"]
+            except ServiceException as error:
+                if error.status_code != 409 or strayed > 10:
+                    raise
+                strayed += 1
+                start = self._call("PUT", path, headers={**_RAW, "Content-Range": f"bytes */{size}"})["offset"]
+            if start >= size:
                 return
 
     def _keep_image(self, name: str, path: str | None, plot: Any) -> str:

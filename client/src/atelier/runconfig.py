@@ -125,7 +125,9 @@ class RunConfiguration:
         }
         return {
             "script": self.script,
-            "arguments": [argument if isinstance(argument, (int, float)) else str(argument) for argument in self.arguments],
+            "arguments": [
+                argument if isinstance(argument, (int, float)) else str(argument) for argument in self.arguments
+            ],
             "command": self.command,
             "target": self.target,
             "framework": self.framework,

@@ -56,7 +56,11 @@ class ScriptRunConfig:
         asked: dict[str, Any] = {
             "script": (self.script or "").replace(os.sep, "/"),
             "arguments": [_argument(argument) for argument in self.arguments],
-            "command": None if not command else shlex.split(command) if isinstance(command, str) else [_argument(c) for c in command],
+            "command": None
+            if not command
+            else shlex.split(command)
+            if isinstance(command, str)
+            else [_argument(c) for c in command],
             "snapshot": snapshot,
             "target": config.target,
             "environment": environment._reference(workspace) if self._has_environment() else None,

@@ -37,7 +37,9 @@ class _Line:
 
 class _Reader:
     def __init__(self, text: str) -> None:
-        self.lines = [_Line(number, raw.rstrip("\r")) for number, raw in enumerate(text.lstrip("\ufeff").split("\n"), 1)]
+        self.lines = [
+            _Line(number, raw.rstrip("\r")) for number, raw in enumerate(text.lstrip("\ufeff").split("\n"), 1)
+        ]
         self.at = 0
 
     def document(self) -> Any:
@@ -154,7 +156,9 @@ class _Reader:
         while kept and not kept[-1].strip():
             kept.pop()
         inner = min((len(raw) - len(raw.lstrip(" ")) for raw in kept if raw.strip()), default=0)
-        joined = (" " if mark[0] == ">" else "\n").join(raw[inner:].rstrip() if mark[0] == ">" else raw[inner:] for raw in kept)
+        joined = (" " if mark[0] == ">" else "\n").join(
+            raw[inner:].rstrip() if mark[0] == ">" else raw[inner:] for raw in kept
+        )
         return joined if "-" in mark else joined + "\n"
 
 
@@ -272,7 +276,11 @@ def _lines(value: Any, indent: int) -> list[str]:
         for key, item in value.items():
             nested = isinstance(item, (dict, list)) and item
             step = indent if isinstance(item, list) else indent + 2
-            found += [f"{space}{_one(str(key))}:", *_lines(item, step)] if nested else [f"{space}{_one(str(key))}: {_one(item)}"]
+            found += (
+                [f"{space}{_one(str(key))}:", *_lines(item, step)]
+                if nested
+                else [f"{space}{_one(str(key))}: {_one(item)}"]
+            )
         return found
     if isinstance(value, list) and value:
         found = []

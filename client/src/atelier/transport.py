@@ -50,7 +50,9 @@ class Transport:
     def __init__(self, endpoint: str, token: Callable[[], str | None] | None = None, timeout: float = 60.0) -> None:
         parts = urlsplit(endpoint if "//" in endpoint else "http://" + endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise AuthenticationException(f"{endpoint!r} is not the address of a studio; an example: http://127.0.0.1:8000")
+            raise AuthenticationException(
+                f"{endpoint!r} is not the address of a studio; an example: http://127.0.0.1:8000"
+            )
         self.endpoint = f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
         self.timeout = timeout
         self._secure = parts.scheme == "https"
@@ -109,7 +111,9 @@ class Transport:
                     raise StudioUnreachable(f"{self.endpoint} broke off a download: {error}") from error
                 continue
             return done
-        raise StudioUnreachable(f"{self.endpoint} broke off a download")  # pragma: no cover - the loop returns or raises
+        raise StudioUnreachable(
+            f"{self.endpoint} broke off a download"
+        )  # pragma: no cover - the loop returns or raises
 
     def close(self) -> None:
         """Close this thread's connection; the next call opens another."""
@@ -179,7 +183,9 @@ class Transport:
         host, port = (self._proxy or (self._host, self._port))[:2]
         connection: http.client.HTTPConnection
         if self._secure:
-            connection = http.client.HTTPSConnection(host, port, timeout=wait, blocksize=_BLOCK, context=ssl.create_default_context())
+            connection = http.client.HTTPSConnection(
+                host, port, timeout=wait, blocksize=_BLOCK, context=ssl.create_default_context()
+            )
             if self._proxy:
                 connection.set_tunnel(self._host, self._port)
         else:

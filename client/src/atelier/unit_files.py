@@ -13,7 +13,9 @@ def clean_name(name: str) -> str:
     """The artifact path of ``name``: slashes, no ``./``, nothing that leaves its folder. Raises UserErrorException."""
     parts = [part for part in str(name).replace("\\", "/").split("/") if part not in ("", ".")]
     if not parts or ".." in parts or str(name).startswith("/"):
-        raise UserErrorException(f"{name!r} is not the name of a file of a run: give a relative path such as outputs/model.pkl.")
+        raise UserErrorException(
+            f"{name!r} is not the name of a file of a run: give a relative path such as outputs/model.pkl."
+        )
     return "/".join(parts)
 
 

@@ -124,7 +124,9 @@ class Workspace:
         **_: Any,
     ) -> Workspace:
         """Make a workspace (site administrators may). With ``exist_ok`` an existing one is given."""
-        ws = cls(subscription_id or "", resource_group or "", name, auth, endpoint=endpoint, _disable_service_check=True)
+        ws = cls(
+            subscription_id or "", resource_group or "", name, auth, endpoint=endpoint, _disable_service_check=True
+        )
         try:
             ws._transport.request("POST", "/api/v1/workspaces", data={"name": name})
         except ServiceException as error:
@@ -144,7 +146,9 @@ class Workspace:
         """Workspaces of this identity, as v1 gives them: a list under each name."""
         base = cls("", "", "-", auth, endpoint=endpoint, _disable_service_check=True)
         names = [item["name"] for item in base._pages("/api/v1/workspaces", {})]
-        return {n: [cls("", "", n, base._auth_object, endpoint=base.endpoint, _disable_service_check=True)] for n in names}
+        return {
+            n: [cls("", "", n, base._auth_object, endpoint=base.endpoint, _disable_service_check=True)] for n in names
+        }
 
     def write_config(self, path: str | os.PathLike[str] | None = None, file_name: str | None = None) -> None:
         """Write ``.azureml/config.json`` below ``path`` (the working folder)."""
