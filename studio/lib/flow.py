@@ -19,10 +19,12 @@ from typing import Any
 
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
+from django.http import HttpRequest
 
 BODY_FILE = "atelier.body"  # in the scope: the request's body, an open file at its start
 SPOOL_BYTES = 100_000  # smaller bodies go the usual way, in memory
 SEND_BYTES = 1 << 20
+READ_BYTES = 1 << 19
 
 
 class _Receive:
@@ -60,11 +62,30 @@ def get_asgi_application() -> FlowHandler:
     return FlowHandler()
 
 
+class Body(io.BufferedReader):
+    """A request's body in a file without a name on the disk of the data folder. ``link`` gives it one."""
+
+    def link(self, destination: Path) -> int:
+        """Make the file appear at ``destination``, which must not exist; its size. Raises OSError where it cannot."""
+        os.fchmod(self.fileno(), 0o644)
+        os.link(f"/proc/self/fd/{self.fileno()}", destination, follow_symlinks=True)
+        return os.fstat(self.fileno()).st_size
+
+
+def body_of(request: HttpRequest) -> Body | None:
+    """The request's body as a file that can be linked; None where it came another way or was read already."""
+    body = getattr(request, "_stream", None)
+    return body if isinstance(body, Body) and body.tell() == 0 else None
+
+
 def _spool() -> Any:
     """A temporary file on the disk that keeps the bytes in the end: /tmp may be memory, or small."""
     folder = Path(settings.ATELIER_DATA) / "tmp"
     folder.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryFile(dir=folder)
+    try:
+        return io.FileIO(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600), "r+b")
+    except (AttributeError, OSError):  # not on every system and file system
+        return tempfile.TemporaryFile(dir=folder, buffering=0)
 
 
 def install() -> None:
@@ -103,15 +124,21 @@ class _Flow:
     def gotLength(self, length: int | None) -> None:  # noqa: N802 - Twisted's names from here on
         if length is None or length >= SPOOL_BYTES:
             self.content = _spool()
+            self._read_more_at_once()
         else:
             self.content = io.BytesIO()
+
+    def _read_more_at_once(self) -> None:
+        """64 KiB for each turn of the event loop is what limits a large upload."""
+        transport = getattr(self.channel, "transport", None)  # type: ignore[attr-defined]
+        if getattr(transport, "bufferSize", None) is not None:
+            transport.bufferSize = READ_BYTES
 
     def hand_over(self, scope: dict[str, Any]) -> None:
         """Put a body that lies in a file into the scope, and leave an empty one for Daphne to read."""
         if scope.get("type") != "http" or isinstance(self.content, io.BytesIO):
             return
-        self.content.flush()
-        body = os.fdopen(os.dup(self.content.fileno()), "rb")
+        body = Body(io.FileIO(os.dup(self.content.fileno()), "rb"), SEND_BYTES)
         body.seek(0)
         scope[BODY_FILE] = body
         self.content.close()

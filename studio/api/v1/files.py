@@ -22,6 +22,7 @@ from studio.api.v1.run_json import ENDED
 from studio.api.v1.runs import RunId
 from studio.api.v1.schemas_runs import FileOut, SearchOut, UploadState
 from studio.lib.errors import Invalid, NotFound
+from studio.lib.flow import body_of
 from studio.lib.responses import file_response, harden, zip_response
 
 router = Router(tags=["Files and logs"])
@@ -90,6 +91,19 @@ def parse_content_range(header: str | None, length: int | None) -> tuple[int | N
     return int(first), size
 
 
+def _put(
+    request: HttpRequest, run: Run, path: str, offset: int, total: int | None, *, whole: bool
+) -> uploads.UploadState:
+    """A whole file that the server has received into a file of its own only gets its name; the rest is copied."""
+    body = body_of(request) if whole else None
+    if body is not None:
+        try:
+            return uploads.put_whole(run, path, body.link)
+        except OSError:
+            body.seek(0)
+    return uploads.put_chunk(run, path, offset, request, total)  # type: ignore[arg-type]
+
+
 _UPLOAD = binary_body("The chunk. Without Content-Range: the whole file.")
 
 
@@ -124,7 +138,7 @@ def run_file_put(
     if offset is None:
         state = uploads.upload_state(run, path)
         return Status(200, {"path": path, "offset": state.size, "complete": state.complete})
-    state = uploads.put_chunk(run, path, offset, request, total)  # type: ignore[arg-type]
+    state = _put(request, run, path, offset, total, whole=offset == 0 and length is not None and total == length)
     return Status(201 if state.complete else 200, {"path": path, "offset": state.size, "complete": state.complete})
 
 
