@@ -22,9 +22,11 @@ class EnvironmentRow:
 
 
 def _named(workspace: Workspace) -> QuerySet[Environment]:
-    """The newest version of every name. Those made by a submit alone have no name that anybody chose, and are left out."""
+    """The newest version of every name. Those made by a submit alone have a name that nobody chose: left out."""
     newest = Environment.objects.filter(workspace=workspace, name=OuterRef("name")).order_by("-version")
-    return Environment.objects.filter(workspace=workspace, anonymous=False, version=Subquery(newest.values("version")[:1]))
+    return Environment.objects.filter(
+        workspace=workspace, anonymous=False, version=Subquery(newest.values("version")[:1])
+    )
 
 
 def environments_page(
@@ -65,7 +67,8 @@ def environment_get(workspace: Workspace, name: str, version: int | None = None)
         rows = rows.filter(version=version)
     found = rows.order_by("-version").first()
     if found is None:
-        raise NotFound(f"There is no environment {name}{f':{version}' if version is not None else ''} in this workspace.")
+        asked = name if version is None else f"{name}:{version}"
+        raise NotFound(f"There is no environment {asked} in this workspace.")
     return found
 
 
@@ -76,5 +79,5 @@ def environment_versions(environment: Environment) -> QuerySet[Environment]:
 
 
 def environment_builds(environment: Environment) -> list[EnvironmentBuild]:
-    """Its builds on the workspace's targets, by target. Equal recipes share a build, whatever their names. One query."""
+    """Its builds on the workspace's targets, by target. Equal recipes share a build. One query."""
     return _builds(environment.workspace, {environment.content_hash})[environment.content_hash]

@@ -98,7 +98,9 @@ def environment_new(request: WorkspaceRequest) -> HttpResponse:
     if request.method == "POST":
         form = EnvironmentForm(request.POST, request.FILES)
         if form.is_valid() and (made := _register(request, form)) is not None:
-            return redirect("environment-version", workspace=request.workspace.name, name=made.name, version=made.version)
+            return redirect(
+                "environment-version", workspace=request.workspace.name, name=made.name, version=made.version
+            )
     else:
         form = EnvironmentForm(initial=_initial(request))
     context = {"form": form, "pythons": [version for version, _path in local_pythons()]}
@@ -106,7 +108,7 @@ def environment_new(request: WorkspaceRequest) -> HttpResponse:
 
 
 def _register(request: WorkspaceRequest, form: EnvironmentForm) -> Environment | None:
-    """The environment, its build started where the button said so; None when the service refused, and the form says why."""
+    """The environment, its build started where the button said so; None when the service refused: the form says why."""
     try:
         made = env_services.environment_register(
             workspace=request.workspace,

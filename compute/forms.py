@@ -1,4 +1,4 @@
-"""Forms of the compute and environment pages. A driver's fields draw themselves; recipes are read where they are typed."""
+"""Forms of the compute and environment pages. A driver's fields draw themselves; recipes are read as typed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def _field(spec: FormField, *, stored: bool) -> forms.Field:
     if spec.secret or spec.kind == "password":
         if stored:
             common["help_text"] = gettext("Stored. Leave it empty to keep it. %(help)s") % {"help": spec.help}
-        return forms.CharField(widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), strip=False, **common)
+        return forms.CharField(
+            widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), strip=False, **common
+        )
     if spec.kind == "number":
         return forms.IntegerField(min_value=spec.minimum, max_value=spec.maximum, **common)
     if spec.kind == "checkbox":
@@ -95,13 +97,15 @@ class TargetForm(ServiceForm):
 
 
 class EnvironmentForm(ServiceForm):
-    """A recipe: pip requirements (typed, or a requirements.txt) or a conda file. ``recipe`` is there once it is valid."""
+    """A recipe: pip requirements (typed, or a requirements.txt) or a conda file. A valid one has ``recipe``."""
 
     name = forms.RegexField(
         r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
         label=_("Name"),
         help_text=_("An existing name gets a new version."),
-        error_messages={"invalid": _("Use letters, digits, dots, hyphens and underscores, starting with a letter or digit.")},
+        error_messages={
+            "invalid": _("Use letters, digits, dots, hyphens and underscores. Start with a letter or digit.")
+        },
     )
     description = forms.CharField(label=_("Description"), required=False, max_length=2000)
     kind = forms.ChoiceField(
@@ -133,7 +137,7 @@ class EnvironmentForm(ServiceForm):
         label=_("Conda file"),
         required=False,
         max_length=MAX_TEXT,
-        help_text=_("A conda_dependencies.yml or environment.yml. Its packages are taken from PyPI under their names there."),
+        help_text=_("A conda_dependencies.yml or environment.yml. Its packages are taken from PyPI."),
         widget=forms.Textarea(
             attrs={
                 "rows": 12,
@@ -148,7 +152,7 @@ class EnvironmentForm(ServiceForm):
     strict = forms.BooleanField(
         label=_("Refuse another Python"),
         required=False,
-        help_text=_("Without this, a Python that the machine does not have is replaced by the nearest one, with a warning."),
+        help_text=_("Without this, the nearest Python that the machine has is taken, with a warning."),
     )
 
     recipe: Recipe
@@ -166,7 +170,9 @@ class EnvironmentForm(ServiceForm):
         text = "\n".join(filter(None, [data.get("packages", ""), _text(data.get("requirements"), "requirements")]))
         recipe = recipe_from_requirements(text, python=data.get("python") or None, strict=bool(data.get("strict")))
         if not recipe.packages:
-            raise Invalid(gettext("Name at least one package, or use AzureML-Minimal, which has none."), field="packages")
+            raise Invalid(
+                gettext("Name at least one package, or use AzureML-Minimal, which has none."), field="packages"
+            )
         return recipe
 
     def _conda(self, data: dict[str, Any]) -> Recipe:

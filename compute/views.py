@@ -79,7 +79,9 @@ def _unit_row(unit: Unit) -> dict[str, Any]:
 
 def _recent(target: Target) -> list[dict[str, Any]]:
     rows = Unit.objects.filter(target=target, state__in=list(states.TERMINAL)).exclude(kind=UnitKind.SERVICE)
-    return [_unit_row(unit) for unit in rows.select_related("run__workspace", "run__created_by").order_by("-pk")[:RECENT]]
+    return [
+        _unit_row(unit) for unit in rows.select_related("run__workspace", "run__created_by").order_by("-pk")[:RECENT]
+    ]
 
 
 @workspace_page()
@@ -168,7 +170,9 @@ def target_edit(request: WorkspaceRequest, name: str) -> HttpResponse:
         else:
             messages.success(request, _("The settings of %(name)s are saved.") % {"name": name})
             return redirect("target-detail", workspace=request.workspace.name, name=name)
-    return render(request, "compute/target_edit.html", {"form": form, "target": target}, status=422 if form.errors else 200)
+    return render(
+        request, "compute/target_edit.html", {"form": form, "target": target}, status=422 if form.errors else 200
+    )
 
 
 @workspace_page(Right.MANAGE, write=Right.MANAGE)
@@ -182,5 +186,3 @@ def target_delete(request: WorkspaceRequest, name: str) -> HttpResponse:
         return redirect("target-detail", workspace=request.workspace.name, name=name)
     messages.success(request, _("%(name)s is detached. What ran there keeps its history.") % {"name": name})
     return redirect("target-list", workspace=request.workspace.name)
-
-

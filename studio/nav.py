@@ -62,7 +62,7 @@ SECTIONS: tuple[tuple[str | Promise, tuple[Entry, ...]], ...] = (
 
 
 def navigation(root: str, current: str, allowed: frozenset[Right]) -> list[Section]:
-    """The sections that somebody with these rights sees. The entry with the longest matching prefix is the active one."""
+    """The sections that somebody with these rights sees. The longest matching prefix makes an entry the active one."""
     best = max(_matches(root, current), key=len, default=None)
     sections = []
     for title, entries in SECTIONS:

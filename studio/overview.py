@@ -36,7 +36,7 @@ class Step:
 def activity(workspace: Workspace) -> dict[str, Any]:
     """What moves: runs by state, those at work now, the latest. Read again every few seconds; eight queries or so."""
     by_status = dict(
-        Run.objects.filter(workspace=workspace).order_by().values_list("status").annotate(Count("pk")).values_list("status", "pk__count")
+        Run.objects.filter(workspace=workspace).order_by().values_list("status").annotate(count=Count("pk"))
     )
     active = run_selectors.runs_page(workspace, status=[*RUNNING, *WAITING], sort="-created", limit=LISTED, parent=...)
     recent = run_selectors.runs_page(workspace, sort="-created", limit=RECENT)
@@ -69,7 +69,9 @@ def assets(workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def first_steps(workspace: Workspace, user: User, *, runs: int, owner: bool, writer: bool, found: dict[str, Any]) -> list[Step]:
+def first_steps(
+    workspace: Workspace, user: User, *, runs: int, owner: bool, writer: bool, found: dict[str, Any]
+) -> list[Step]:
     """What a newcomer does first; empty once there are many runs, or everything is done."""
     if runs >= FEW_RUNS:
         return []
@@ -79,13 +81,37 @@ def first_steps(workspace: Workspace, user: User, *, runs: int, owner: bool, wri
     steps = []
     if writer:
         steps += [
-            Step(_("Start a run"), _("Upload a folder or paste a script; watch every line as it is printed."), root + "runs/new/", own > 1),
-            Step(_("Register a model"), _("Keep what a run made, with a version and where it came from."), root + "models/", bool(found["models"])),
-            Step(_("Deploy it"), _("A scikit-learn model needs no code to become a service."), root + "endpoints/", bool(found["endpoints"])),
+            Step(
+                _("Start a run"),
+                _("Upload a folder or paste a script; watch every line as it is printed."),
+                root + "runs/new/",
+                own > 1,
+            ),
+            Step(
+                _("Register a model"),
+                _("Keep what a run made, with a version and where it came from."),
+                root + "models/",
+                bool(found["models"]),
+            ),
+            Step(
+                _("Deploy it"),
+                _("A scikit-learn model needs no code to become a service."),
+                root + "endpoints/",
+                bool(found["endpoints"]),
+            ),
         ]
     tokens = Token.objects.filter(user=user, revoked_at=None).exists()
-    steps.append(Step(_("Connect Python"), _("A token lets scripts and notebooks in under your name."), reverse("token-list"), tokens))
+    steps.append(
+        Step(
+            _("Connect Python"),
+            _("A token lets scripts and notebooks in under your name."),
+            reverse("token-list"),
+            tokens,
+        )
+    )
     if owner:
         team = Membership.objects.filter(workspace=workspace).count() > 1
-        steps.append(Step(_("Invite your team"), _("By a link, as owner, contributor or reader."), root + "members/", team))
+        steps.append(
+            Step(_("Invite your team"), _("By a link, as owner, contributor or reader."), root + "members/", team)
+        )
     return [] if all(step.done for step in steps) else steps
