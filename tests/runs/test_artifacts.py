@@ -1,0 +1,168 @@
+"""Files of a run: names, links, previews, uploads in pieces, and the model beside the script."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runs.models import Run
+from runs.services import artifacts, places, previews, snapshots
+from studio.lib.errors import Conflict, Invalid, NotFound
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def folder(run: Run) -> Path:
+    root = places.directory(run)
+    for name, content in {
+        "outputs/model.pkl": b"\x80\x00", "outputs/deep/a.txt": b"hello", "logs/x.log": b"line\n", "stdout.log": b"out\n",
+        "artifacts/models/m.bin": b"m", "spec.json": b"secret", "exit.json": b'{"code": 0}', "code/train.py": b"print()",
+    }.items():  # fmt: skip
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def test_names(run: Run, folder: Path) -> None:
+    assert [info.path for info in artifacts.list_files(run)] == [
+        "user_logs/std_log.txt", "logs/x.log", "models/m.bin", "outputs/deep/a.txt", "outputs/model.pkl",
+        "system_logs/exit.json",
+    ]  # fmt: skip
+    assert [info.path for info in artifacts.list_files(run, prefix="outputs/", limit=1)] == ["outputs/deep/a.txt"]
+    for alias in ("user_logs/std_log.txt", "azureml-logs/70_driver_log.txt", "logs/azureml/stdoutlogs.txt"):
+        assert artifacts.open_file(run, alias).read_bytes() == b"out\n"
+    assert artifacts.open_file(run, "./outputs/deep/a.txt").read_bytes() == b"hello"
+    assert artifacts.open_file(run, "models/m.bin").read_bytes() == b"m"
+    for name in ("outputs", "outputs/deep", "outputs/none", "spec.json", "code/train.py", "user_logs/other"):
+        with pytest.raises(NotFound):
+            artifacts.open_file(run, name)
+    for name in ("../x", "/etc/passwd", "outputs/../spec.json", ""):
+        with pytest.raises(Invalid):
+            artifacts.open_file(run, name)
+    assert artifacts.run_bytes(run) == 2 + 5 + 5 + 4 + 1
+
+
+def test_links_do_not_lead_out(run: Run, folder: Path) -> None:
+    (folder / "outputs" / "passwd").symlink_to("/etc/passwd")
+    (folder / "outputs" / "spec").symlink_to("../spec.json")
+    (folder / "outputs" / "etc").symlink_to("/etc")
+    (folder / "outputs" / "loop").symlink_to(".")
+    (folder / "outputs" / "latest.txt").symlink_to("deep/a.txt")
+    names = {info.path for info in artifacts.list_files(run)}
+    assert "outputs/latest.txt" in names and not {"outputs/passwd", "outputs/spec", "outputs/etc"} & names
+    assert not any(name.startswith(("outputs/etc", "outputs/loop")) for name in names)
+    for name in ("outputs/passwd", "outputs/spec", "outputs/etc/hosts"):
+        with pytest.raises(NotFound):
+            artifacts.open_file(run, name)
+    with zipfile.ZipFile(io.BytesIO(b"".join(artifacts.zip_stream(run)))) as archive:
+        assert set(archive.namelist()) == names
+
+
+def test_folders_in_pages(run: Run, folder: Path) -> None:
+    for index in range(30):
+        (folder / "outputs" / f"f{index:02d}").write_bytes(b"x")
+    page = artifacts.list_folder(run)
+    assert [(item.path, item.kind) for item in page.items] == [
+        ("logs", "folder"), ("models", "folder"), ("outputs", "folder"), ("system_logs", "folder"), ("user_logs", "folder"),
+    ]  # fmt: skip
+    names: list[str] = []
+    cursor = None
+    while True:
+        page = artifacts.list_folder(run, "outputs/", cursor=cursor, limit=7)
+        names += [item.path for item in page.items]
+        cursor = page.next
+        if cursor is None:
+            break
+    assert names == ["outputs/deep", *(f"outputs/f{index:02d}" for index in range(30)), "outputs/model.pkl"]
+    assert [item.path for item in artifacts.list_folder(run, "user_logs").items] == ["user_logs/std_log.txt"]
+    assert [item.path for item in artifacts.list_folder(run, "models").items] == ["models/m.bin"]
+
+
+def test_zip_of_a_prefix(run: Run, folder: Path) -> None:
+    with zipfile.ZipFile(io.BytesIO(b"".join(artifacts.zip_stream(run, "outputs/deep")))) as archive:
+        assert archive.namelist() == ["outputs/deep/a.txt"] and archive.read("outputs/deep/a.txt") == b"hello"
+    with pytest.raises(NotFound):
+        artifacts.zip_stream(run, "nothing")
+
+
+def test_an_upload_goes_on_where_it_stopped(run: Run) -> None:
+    put = lambda offset, data, total=10, path="outputs/m.bin": artifacts.put_chunk(run, path, offset, io.BytesIO(data), total)  # noqa: E731
+    assert put(0, b"01234") == artifacts.UploadState(5, False)
+    with pytest.raises(NotFound):
+        artifacts.open_file(run, "outputs/m.bin")
+    with pytest.raises(Conflict, match="go on from 5") as refused:
+        put(7, b"789")
+    assert refused.value.size == 5  # type: ignore[attr-defined]
+    assert put(3, b"3456") == artifacts.UploadState(7, False)
+    with pytest.raises(Invalid, match="More bytes"):
+        put(7, b"789abc")
+    assert artifacts.upload_state(run, "outputs/m.bin") == artifacts.UploadState(7, False)
+    assert put(7, b"789") == artifacts.UploadState(10, True)
+    assert put(7, b"789") == artifacts.UploadState(10, True)  # its answer was lost
+    assert artifacts.open_file(run, "outputs/m.bin").read_bytes() == b"0123456789"
+    assert put(0, b"whole", None) == artifacts.UploadState(5, True)
+    run.refresh_from_db()
+    assert run.output_bytes == 5 == artifacts.run_bytes(run)
+    assert put(0, b"", 0, "empty.txt") == artifacts.UploadState(0, True)
+    for name in ("user_logs/std_log.txt", "system_logs/x", "../x"):
+        with pytest.raises(Invalid):
+            put(0, b"x", None, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "shown"),
+    [
+        ("a.txt", "grüß".encode(), "text", "grüß"),
+        ("a.svg", b"<svg onload=alert(1)>", "text", "<svg onload=alert(1)>"),
+        ("a.html", b"<script>", "text", "<script>"),
+        ("a.png", b"\x89PNG\r\n\x1a\n123", "image", ""),
+        ("fake.png", b"\x00<script>", "binary", ""),
+        ("a.json", b'{"a":[1]}', "json", '{\n  "a": [\n    1\n  ]\n}'),
+        ("bad.json", b"{", "text", "{"),
+        ("a.bin", b"\x00\x01", "binary", ""),
+        ("Makefile", b"all:\n", "text", "all:\n"),
+    ],
+)
+def test_previews(tmp_path: Path, name: str, content: bytes, kind: str, shown: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    preview = previews.preview_file(tmp_path / name, name)
+    assert (preview.kind, preview.text, preview.size) == (kind, shown, len(content))
+
+
+def test_bounded_previews(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,y\n" + "".join(f'{index},"a,b"\n' for index in range(5000)))
+    table = previews.preview_file(tmp_path / "a.csv", "a.csv")
+    assert table.kind == "csv" and table.truncated and len(table.rows) == 200 and table.rows[1] == ["0", "a,b"]
+    (tmp_path / "a.log").write_text("é" * 400_000)
+    text = previews.preview_file(tmp_path / "a.log", "a.log")
+    assert text.truncated and len(text.text.encode()) <= previews.MAX_TEXT
+    cells = [{"cell_type": "code", "source": ["print(1)\n"], "outputs": [{"text": ["1\n"]}, {"data": {"text/html": "<b>"}}]}]
+    (tmp_path / "n.ipynb").write_text(json.dumps({"cells": cells}))
+    notebook = previews.preview_file(tmp_path / "n.ipynb", "n.ipynb")
+    assert notebook.kind == "notebook" and "print(1)" in notebook.text and "> 1" in notebook.text
+    assert "<b>" not in notebook.text
+
+
+def test_a_model_that_the_script_saved_beside_itself(run: Run, folder: Path, team: Any) -> None:
+    run.snapshot = snapshots.snapshot_from_texts(team.workspace, {"train.py": "print()", "old.joblib": "v1", "changed.pkl": "aa"})
+    run.save()
+    code = folder / "code"
+    (code / "model.joblib").write_bytes(b"model")
+    (code / "old.joblib").write_bytes(b"v1")
+    (code / "changed.pkl").write_bytes(b"bb")
+    (code / "saved").mkdir()
+    (code / "saved" / "weights").write_bytes(b"w")
+    assert artifacts.find_model_file(run, "outputs/model.pkl") == folder / "outputs" / "model.pkl"
+    assert artifacts.find_model_file(run, "outputs/model.joblib") == code / "model.joblib"
+    assert artifacts.find_model_file(run, "changed.pkl") == code / "changed.pkl"
+    assert artifacts.find_model_file(run, "outputs/saved") == code / "saved"
+    assert artifacts.find_model_file(run, "outputs") == folder / "outputs"
+    for name in ("outputs/old.joblib", "train.py", "outputs/none.pkl"):
+        with pytest.raises(NotFound, match="It has: .*outputs/model.pkl"):
+            artifacts.find_model_file(run, name)
