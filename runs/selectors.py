@@ -128,11 +128,13 @@ def _sort(raw: str) -> tuple[str, str, bool]:
     )
 
 
-def _cursor(cursor: str | None) -> Key | None:
+def _cursor(cursor: str | None, text: bool) -> Key | None:
+    """The key that a cursor holds; Invalid for one that no list with this sort gave out (``text``: it sorts by text)."""
     if not cursor:
         return None
     phase, value, at = decode_cursor(cursor, 3)
-    if phase not in (0, 1) or not isinstance(at, int) or not isinstance(value, (int, float, str, type(None))):
+    fits = isinstance(value, str) if text else isinstance(value, (int, float)) and abs(value) < 1e308
+    if phase not in (0, 1) or not isinstance(at, int) or not 0 <= at < 1 << 63 or not (fits or phase == 1):
         raise Invalid("The cursor is not one that this list gave out: start at the first page.", field="cursor")
     return phase, value, at
 
@@ -228,8 +230,8 @@ def runs_page(
         archived=archived, parent=parent,
     )  # fmt: skip
     kind, name, descending = _sort(sort)
-    after = _cursor(cursor)
     column = _COLUMNS[name] if kind == "column" else None
+    after = _cursor(cursor, column in ("name", "status"))
     if kind != "column":
         scope = {"experiment": experiment} if experiment else {"workspace": workspace}
         keys = _by_value(rows, scope, kind, name, after, descending, limit + 1)
@@ -330,7 +332,7 @@ def experiments_page(
         rows = rows.filter(name__icontains=search.replace("\x00", ""))
     if cursor:
         at, pk = decode_cursor(cursor, 2)
-        if not isinstance(pk, int) or not isinstance(at, (str, type(None))):
+        if not isinstance(pk, int) or not 0 <= pk < 1 << 63 or not isinstance(at, (str, type(None))):
             raise Invalid("The cursor is not one that this list gave out: start at the first page.", field="cursor")
         rows = rows.filter(_experiments_after(at, pk))
     items = list(rows.order_by(F("last_run_at").desc(nulls_last=True), "-pk")[: limit + 1])
