@@ -20,13 +20,18 @@ FILES = {
     "htmx.min.js": "htmx.org/dist/htmx.min.js",
     "uplot.min.js": "uplot/dist/uPlot.iife.min.js",
     "uplot.min.css": "uplot/dist/uPlot.min.css",
+    "inter.woff2": "@fontsource-variable/inter/files/inter-latin-wght-normal.woff2",
+    "inter-ext.woff2": "@fontsource-variable/inter/files/inter-latin-ext-wght-normal.woff2",
+    "inter-cyrillic.woff2": "@fontsource-variable/inter/files/inter-cyrillic-wght-normal.woff2",
+    "inter-greek.woff2": "@fontsource-variable/inter/files/inter-greek-wght-normal.woff2",
+    "mono.woff2": "@fontsource-variable/jetbrains-mono/files/jetbrains-mono-latin-wght-normal.woff2",
 }
 
 # Icons whose names templates take from a variable; all others are found in the templates themselves.
 ICONS = [
     "alert-triangle", "box", "check", "circle-check", "circle-x", "clock", "cpu", "database", "file", "file-text", "flask",
     "folder", "info-circle", "loader", "package", "photo", "player-pause", "player-play", "player-stop", "rocket", "server",
-    "table", "x",
+    "table", "x", "home", "circle-plus", "list-details", "broadcast", "stack-2", "users", "history", "settings",
 ]  # fmt: skip
 _USES = re.compile(r"""\{%\s*icon\s+["']([a-z0-9-]+)["']|\bicon=["']([a-z0-9-]+)["']""")
 
