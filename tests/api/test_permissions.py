@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from runs.services.events import ingest_objects
 from studio.api.api import api
+from studio.api.client_wheel import wheel
 from studio.lib import secrets
 from tests.api.conftest import API, World
 from tests.api.permissions import OPERATIONS, PAGES, ROLES
@@ -80,6 +82,8 @@ def values(world: World) -> dict[str, Any]:
         "client_secret": world.principal_secret,
         "invitation": world.invitation_secret,
         "unit": world.unit.key,
+        "principal_id": world.principal.pk,
+        "wheel": wheel().filename,
         **world.extra,
     }
 
@@ -122,11 +126,13 @@ def table_world(world: World) -> World:
 
 
 def _try(client: Any, method: str, path: str, request: dict[str, Any], known: dict[str, Any]) -> Any:
-    """One request whose changes to the database are taken back."""
+    """One request whose changes to the database, and to the cookies (signing out), are taken back."""
+    cookies = copy.deepcopy(client.cookies)
     with transaction.atomic():
         response = send(client, method, path, request, known)
         getattr(response, "close", lambda: None)()
         transaction.set_rollback(True)
+    client.cookies = cookies
     return response
 
 
@@ -145,22 +151,34 @@ def test_operations(table_world: World) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def address(route: str, given: dict[str, Any]) -> str:
+    """A route of the resolver with its parameters filled in."""
+    named = re.sub(r"\(\?P(<\w+>)(?:\[[^\]]*\][^)]*|[^)]*)\)", r"\1", route).removesuffix("\\Z")
+    return "/" + re.sub(r"<(?:\w+:)?(\w+)>", lambda found: str(given[found[1]]), named)
+
+
 def test_pages(table_world: World) -> None:
     known, wrong = values(table_world), []
     for key, (who, request) in PAGES.items():
         method, route = key.split(" ", 1)
-        given = {**known, **fill(request["params"], known)}
-        path = "/" + re.sub(
-            r"<(?:\w+:)?(\w+)>",
-            lambda found, given=given: str(given[found[1]]),
-            re.sub(r"\(\?P(<\w+>)[^)]*\)", r"\1", route),
-        )  # type: ignore[misc]
-        path = path.replace("\\Z", "")
+        path = address(route, {**known, **fill(request["params"], known)})
         for role, expected in zip(ROLES, who, strict=True):
             response = _try(table_world.sessions[role], method, path, request, known)
             if not fits(expected, seen(response)):
                 wrong.append(f"{key} as {role}: {expected} expected, {seen(response)} came")
     assert not wrong, "\n".join(wrong)
+
+
+def test_pages_without_a_row_for_post_take_none(table_world: World) -> None:
+    known, wrong = values(table_world), []
+    requests = {key.split(" ", 1)[1]: request for key, (_who, request) in PAGES.items()}
+    for route, request in requests.items():
+        if f"POST {route}" not in PAGES:
+            path = address(route, {**known, **fill(request["params"], known)})
+            got = seen(_try(table_world.sessions["owner"], "POST", path, request, known))
+            if got not in (403, 404, 405, "login"):
+                wrong.append(f"POST {route}: {got}")
+    assert not wrong, "pages that take POST and have no row for it:\n" + "\n".join(wrong)
 
 
 class TestUnitToken:
