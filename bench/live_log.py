@@ -85,7 +85,9 @@ async def _bare(script: Path) -> list[float]:
     found: list[float] = []
 
     async def serve(connection: Any) -> None:
-        process = await asyncio.create_subprocess_exec(sys.executable, "-u", str(script), stdout=asyncio.subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-u", str(script), stdout=asyncio.subprocess.PIPE
+        )
         while piece := await process.stdout.read(65536):  # type: ignore[union-attr]
             await connection.send(piece)
         await process.wait()
@@ -116,12 +118,19 @@ async def _viewer(stack: Stack, token: str, key: str, path: Path) -> dict[str, A
                         skipped += said["to"] - said["from"]
                         position = said["to"]
                     if said["type"] == "eof":
-                        return {"equal": said["size"] == position == path.stat().st_size, "skipped": skipped, "frames": parts}
+                        return {
+                            "equal": said["size"] == position == path.stat().st_size,
+                            "skipped": skipped,
+                            "frames": parts,
+                        }
                     continue
                 if descriptor < 0:
                     descriptor = os.open(path, os.O_RDONLY)
                 content = message[8:]
-                if struct.unpack(">Q", message[:8])[0] != position or os.pread(descriptor, len(content), position) != content:
+                if (
+                    struct.unpack(">Q", message[:8])[0] != position
+                    or os.pread(descriptor, len(content), position) != content
+                ):
                     break
                 position += len(content)
                 parts += 1

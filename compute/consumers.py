@@ -86,9 +86,11 @@ def authorise(token: str | None, user_id: int | None, workspace: str, unit_key: 
 def stream_ended(unit_id: int, stream: str) -> bool:
     """Whether nothing more will be appended; a unit that was deleted has ended too."""
     state = Unit.objects.filter(pk=unit_id).values_list("state", flat=True).first()
-    return state is None or state in states.TERMINAL or LogStream.objects.filter(
-        unit_id=unit_id, name=stream, sealed=True
-    ).exists()
+    return (
+        state is None
+        or state in states.TERMINAL
+        or LogStream.objects.filter(unit_id=unit_id, name=stream, sealed=True).exists()
+    )
 
 
 @_in_thread

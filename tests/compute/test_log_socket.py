@@ -197,7 +197,9 @@ async def test_one_socket_can_be_sent_elsewhere(studio: Studio) -> None:
         ("nobody", "main", None, '{"stream": "stdout", "from": 0}', 4401),
     ],
 )
-async def test_who_may_not_look_is_told_so(studio: Studio, who: str, workspace: str, key: str | None, order: str, code: int) -> None:
+async def test_who_may_not_look_is_told_so(
+    studio: Studio, who: str, workspace: str, key: str | None, order: str, code: int
+) -> None:
     real, path = studio.unit()
     path.write_bytes(b"secret\n")
     token = getattr(studio, who, "atp_wrong")
@@ -270,13 +272,18 @@ def write_all(path: Path, appends: list[bytes], pause: float) -> None:
 
 
 appends = st.lists(
-    st.one_of(st.binary(min_size=1, max_size=200), st.integers(1, 90_000).map(lambda size: os.urandom(size))), max_size=30
+    st.one_of(st.binary(min_size=1, max_size=200), st.integers(1, 90_000).map(lambda size: os.urandom(size))),
+    max_size=30,
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(appends=appends, cuts=st.lists(st.integers(1, 6), max_size=6), viewers=st.integers(1, 3))
-def test_any_appends_and_any_disconnects_give_the_file(studio: Studio, appends: list[bytes], cuts: list[int], viewers: int) -> None:
+def test_any_appends_and_any_disconnects_give_the_file(
+    studio: Studio, appends: list[bytes], cuts: list[int], viewers: int
+) -> None:
     key, path = studio.unit()
     path.touch()
     writer = threading.Thread(target=write_all, args=(path, appends, 0.004))

@@ -18,7 +18,9 @@ from studio.lib.errors import Invalid, NotFound
 SLOW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 pieces = st.lists(
     st.one_of(
-        st.sampled_from([b"\n", b"\n\n", b"\r", b"needle", b"NEEDLE", b"nee", b"dle", "é⚡\n".encode(), b"\x1b[31m", b"x" * 700]),
+        st.sampled_from(
+            [b"\n", b"\n\n", b"\r", b"needle", b"NEEDLE", b"nee", b"dle", "é⚡\n".encode(), b"\x1b[31m", b"x" * 700]
+        ),
         st.binary(max_size=40),
     ),
     max_size=120,
@@ -63,7 +65,9 @@ def test_lines_and_offsets_agree_with_splitting(small_blocks: None, parts: list[
 
 @SLOW
 @given(parts=pieces, cut=st.integers(0, 100))
-def test_an_index_made_early_serves_the_log_after_it_has_grown(small_blocks: None, parts: list[bytes], cut: int) -> None:
+def test_an_index_made_early_serves_the_log_after_it_has_grown(
+    small_blocks: None, parts: list[bytes], cut: int
+) -> None:
     content = b"".join(parts)
     at = len(content) * cut // 100
     file = a_log(content[:at])
