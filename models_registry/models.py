@@ -38,7 +38,9 @@ class ModelVersion(models.Model):
     description = models.TextField(blank=True)
     framework = models.CharField(max_length=64, blank=True)  # ScikitLearn, Onnx, TensorFlow, Custom...
     framework_version = models.CharField(max_length=64, blank=True)
-    resource_configuration: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict, blank=True)
+    resource_configuration: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
+        default=dict, blank=True
+    )
     tags = models.JSONField(default=dict, blank=True)
     properties = models.JSONField(default=dict, blank=True)
     sample_input: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
@@ -96,7 +98,9 @@ class Deployment(models.Model):
     error: models.JSONField[dict[str, Any] | None, dict[str, Any] | None] = models.JSONField(null=True, blank=True)
     warnings: models.JSONField[list[str], list[str]] = models.JSONField(default=list, blank=True)
     restarts = models.PositiveIntegerField(default=0)
-    health: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict, blank=True)  # last answer of /healthz
+    health: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
+        default=dict, blank=True
+    )  # last answer of /healthz
     next_start_at = models.DateTimeField(null=True, blank=True)  # a unit that ended is replaced at this time
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

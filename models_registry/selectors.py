@@ -41,7 +41,9 @@ def models_page(
     rows = rows.annotate(newest_id=Subquery(newest), count=Count("versions"), total=Sum("versions__size"))
     found = list(rows.order_by("-updated_at", "-pk")[: limit + 1])
     more, found = len(found) > limit, found[:limit]
-    versions = ModelVersion.objects.select_related("created_by").in_bulk([row.newest_id for row in found if row.newest_id])
+    versions = ModelVersion.objects.select_related("created_by").in_bulk(
+        [row.newest_id for row in found if row.newest_id]
+    )
     items = [ModelRow(row, versions.get(row.newest_id), row.count, row.total or 0) for row in found]
     return Page(items, encode_cursor([found[-1].updated_at.isoformat(), found[-1].pk]) if more else None)
 
@@ -51,7 +53,9 @@ def _moment_and_id(cursor: str) -> tuple[dt.datetime, int]:
     try:
         return dt.datetime.fromisoformat(when), int(pk)
     except (ValueError, TypeError):
-        raise Invalid(_("The cursor is not one that this list gave out: start at the first page."), field="cursor") from None
+        raise Invalid(
+            _("The cursor is not one that this list gave out: start at the first page."), field="cursor"
+        ) from None
 
 
 def model_get(workspace: Workspace, name: str) -> RegisteredModel:
@@ -116,7 +120,9 @@ def endpoints_page(
     more, found = len(found) > limit, found[:limit]
     deployments = {
         row.endpoint_id: row
-        for row in Deployment.objects.filter(endpoint__in=[row.pk for row in found]).select_related("version__model", "target", "unit")
+        for row in Deployment.objects.filter(endpoint__in=[row.pk for row in found]).select_related(
+            "version__model", "target", "unit"
+        )
     }
     items = [EndpointRow(row, deployments.get(row.pk)) for row in found]
     return Page(items, encode_cursor([found[-1].name]) if more else None)
@@ -131,7 +137,14 @@ def endpoint_get(workspace: Workspace, name: str) -> Endpoint:
 
 
 def deployment_of(endpoint: Endpoint) -> Deployment | None:
-    related = ("endpoint__workspace", "version__model__workspace", "version__environment", "version__run", "target", "unit")
+    related = (
+        "endpoint__workspace",
+        "version__model__workspace",
+        "version__environment",
+        "version__run",
+        "target",
+        "unit",
+    )
     return endpoint.deployments.select_related(*related).first()
 
 

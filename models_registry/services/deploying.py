@@ -52,9 +52,13 @@ def model_file(version: ModelVersion) -> str:
     """The file that a deployment without code opens. Raises Invalid with what stands against it, and the way out."""
     if version.framework not in NO_CODE:
         if not version.framework:
-            said = _("%(version)s was registered without a framework. Set it to ScikitLearn on the version's page, if that is what it is.")
+            said = _(
+                "%(version)s was registered without a framework. Set it to ScikitLearn on the version's page, if that is what it is."
+            )
         else:
-            said = _("A deployment without code serves scikit-learn models; %(version)s is registered as %(framework)s.")
+            said = _(
+                "A deployment without code serves scikit-learn models; %(version)s is registered as %(framework)s."
+            )
         raise Invalid(said % {"version": version, "framework": version.framework}, field="version")
     names = [file["path"] for file in version.files]
     found = [name for name in names if name.lower().endswith(MODEL_SUFFIXES)]
@@ -112,7 +116,9 @@ def _free(port: int) -> bool:
         except OSError as error:
             if error.errno in (errno.EADDRNOTAVAIL, errno.EACCES):
                 raise Conflict(
-                    _("Services cannot listen on %(host)s:%(port)d: %(why)s. Look at ATELIER_SERVICE_HOST and ATELIER_SERVICE_PORTS.")
+                    _(
+                        "Services cannot listen on %(host)s:%(port)d: %(why)s. Look at ATELIER_SERVICE_HOST and ATELIER_SERVICE_PORTS."
+                    )
                     % {"host": host, "port": port, "why": error.strerror}
                 ) from None
             return False
@@ -144,11 +150,17 @@ def _endpoint(
     endpoint = Endpoint.objects.filter(workspace=workspace, name=name).first()
     if endpoint is None:
         endpoint = Endpoint.objects.create(
-            workspace=workspace, name=name, auth_enabled=auth_enabled, keys=endpoint_keys.new_keys(), created_by=user, **columns
+            workspace=workspace,
+            name=name,
+            auth_enabled=auth_enabled,
+            keys=endpoint_keys.new_keys(),
+            created_by=user,
+            **columns,
         )
     elif endpoint.deployments.exists() and not overwrite:
         raise Conflict(
-            _("There is an endpoint %(name)s already. Choose another name, or deploy with overwrite.") % {"name": name}, field="name"
+            _("There is an endpoint %(name)s already. Choose another name, or deploy with overwrite.") % {"name": name},
+            field="name",
         )
     else:
         endpoint.auth_enabled = auth_enabled
@@ -229,7 +241,9 @@ def start_unit(deployment: Deployment) -> Unit:
 
 def _spec(endpoint: Endpoint, version: ModelVersion) -> dict[str, Any]:
     root = storage.model_directory(version.key)
-    code = [{"path": f"model/{file['path']}", "source": str(root / file["path"]), "mode": 0o444} for file in version.files]
+    code = [
+        {"path": f"model/{file['path']}", "source": str(root / file["path"]), "mode": 0o444} for file in version.files
+    ]
     code += [
         {"path": f"serving/{path.name}", "source": str(path), "mode": 0o444} for path in sorted(SERVING.glob("*.py"))
     ]
@@ -251,7 +265,12 @@ def _spec(endpoint: Endpoint, version: ModelVersion) -> dict[str, Any]:
 def endpoint_stop(endpoint: Endpoint, *, user: User, request: HttpRequest | None = None) -> None:
     """End the service; the endpoint keeps its name, port and keys."""
     for deployment in endpoint.deployments.select_related("unit"):
-        deployment.desired, deployment.state, deployment.error, deployment.next_start_at = "stopped", "Stopped", None, None
+        deployment.desired, deployment.state, deployment.error, deployment.next_start_at = (
+            "stopped",
+            "Stopped",
+            None,
+            None,
+        )
         deployment.save()
         if deployment.unit is not None:
             unit_cancel(deployment.unit)
@@ -261,7 +280,9 @@ def endpoint_stop(endpoint: Endpoint, *, user: User, request: HttpRequest | None
 @transaction.atomic
 def endpoint_start(endpoint: Endpoint, *, user: User, request: HttpRequest | None = None) -> None:
     """Serve again; a service that runs goes on as it is."""
-    for deployment in endpoint.deployments.select_related("unit", "version__model__workspace", "endpoint__workspace", "target"):
+    for deployment in endpoint.deployments.select_related(
+        "unit", "version__model__workspace", "endpoint__workspace", "target"
+    ):
         deployment.desired, deployment.restarts = "running", 0
         unit = deployment.unit
         if unit is None or unit.state in states.TERMINAL or unit.cancel_requested_at is not None:
@@ -275,7 +296,9 @@ def endpoint_start(endpoint: Endpoint, *, user: User, request: HttpRequest | Non
 @transaction.atomic
 def endpoint_delete(endpoint: Endpoint, *, user: User, request: HttpRequest | None = None) -> None:
     """End the service and remove the endpoint with its keys; its port is free for others. The unit's log stays."""
-    units = [deployment.unit for deployment in endpoint.deployments.select_related("unit") if deployment.unit is not None]
+    units = [
+        deployment.unit for deployment in endpoint.deployments.select_related("unit") if deployment.unit is not None
+    ]
     audit(user, "endpoint.delete", workspace=endpoint.workspace, object=endpoint, request=request)
     endpoint.delete()
     for unit in units:

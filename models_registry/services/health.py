@@ -47,9 +47,13 @@ def probe(deployment: Deployment) -> dict[str, Any] | None:
 def health_tick() -> None:
     """Look at every deployment that is wanted, and at what still has to end. Probes go out side by side."""
     rows = list(
-        Deployment.objects.select_related("endpoint__workspace", "version__model__workspace", "version__environment", "unit", "target")
+        Deployment.objects.select_related(
+            "endpoint__workspace", "version__model__workspace", "version__environment", "unit", "target"
+        )
     )
-    asked = [row for row in rows if row.desired == "running" and row.unit is not None and row.unit.state == states.RUNNING]
+    asked = [
+        row for row in rows if row.desired == "running" and row.unit is not None and row.unit.state == states.RUNNING
+    ]
     answers: dict[int, dict[str, Any] | None] = {}
     if asked:
         with ThreadPoolExecutor(min(16, len(asked))) as pool:
@@ -99,7 +103,9 @@ def _running(deployment: Deployment, unit: Unit, answer: dict[str, Any] | None) 
         if not was_well and up < ANSWER_S:
             _say(deployment, "Transitioning", {"code": "Starting", "message": _("The service is being started.")})
         else:
-            message = _("The service does not answer. It is started again when it crashes; these are the last lines of its log.")
+            message = _(
+                "The service does not answer. It is started again when it crashes; these are the last lines of its log."
+            )
             _say(deployment, "Unhealthy", {"code": "NoAnswer", "message": message, "lines": last_lines(unit)})
     elif answer.get("status") == "ok":
         _say(deployment, "Healthy", None, answer)
@@ -115,7 +121,11 @@ def _waiting(unit: Unit) -> dict[str, Any] | None:
     """Why a unit is not running yet; while its environment is built, with the key of the build's log."""
     content_hash = unit.spec.get("environment")
     if unit.state == states.PREPARING and content_hash:
-        build = EnvironmentBuild.objects.filter(content_hash=content_hash, target=unit.target_id, state="building").select_related("unit").first()
+        build = (
+            EnvironmentBuild.objects.filter(content_hash=content_hash, target=unit.target_id, state="building")
+            .select_related("unit")
+            .first()
+        )
         if build is not None:
             message = _("The environment is being built.")
             return {"code": "Building", "message": message, "log": build.unit.key if build.unit else None}
@@ -129,26 +139,38 @@ def _replace(deployment: Deployment, unit: Unit | None) -> None:
         return
     now = timezone.now()
     if deployment.next_start_at is None:
-        steady = bool(unit and unit.started_at and unit.ended_at and (unit.ended_at - unit.started_at).total_seconds() > STEADY_S)
+        steady = bool(
+            unit and unit.started_at and unit.ended_at and (unit.ended_at - unit.started_at).total_seconds() > STEADY_S
+        )
         pause = BACKOFF_S[0 if steady else min(deployment.restarts, len(BACKOFF_S) - 1)]
-        Deployment.objects.filter(pk=deployment.pk, next_start_at=None).update(next_start_at=now + timedelta(seconds=pause))
-        message = _("The service ended and is started again. %(why)s") % {"why": str(((unit and unit.error) or {}).get("message", ""))}
+        Deployment.objects.filter(pk=deployment.pk, next_start_at=None).update(
+            next_start_at=now + timedelta(seconds=pause)
+        )
+        message = _("The service ended and is started again. %(why)s") % {
+            "why": str(((unit and unit.error) or {}).get("message", ""))
+        }
         lines = last_lines(unit) if unit is not None else []
         _say(deployment, "Unhealthy", {"code": "Ended", "message": message.strip(), "lines": lines})
     elif deployment.next_start_at <= now:
         with transaction.atomic():
-            claimed = Deployment.objects.filter(pk=deployment.pk, next_start_at=deployment.next_start_at, desired="running").update(
-                next_start_at=None
-            )
+            claimed = Deployment.objects.filter(
+                pk=deployment.pk, next_start_at=deployment.next_start_at, desired="running"
+            ).update(next_start_at=None)
             if claimed:
                 deployment.restarts += 1
                 deployment.health = {}
                 start_unit(deployment)
 
 
-def _say(deployment: Deployment, state: str, error: dict[str, Any] | None, health: dict[str, Any] | None = None) -> None:
+def _say(
+    deployment: Deployment, state: str, error: dict[str, Any] | None, health: dict[str, Any] | None = None
+) -> None:
     """Write what changed, unless somebody deployed something else in the meantime."""
-    kept = deployment.health if health is None else {name: health[name] for name in ("started", "pid", "packages") if name in health}
+    kept = (
+        deployment.health
+        if health is None
+        else {name: health[name] for name in ("started", "pid", "packages") if name in health}
+    )
     if (deployment.state, deployment.error, deployment.health) != (state, error, kept):
         Deployment.objects.filter(pk=deployment.pk, unit=deployment.unit_id, desired=deployment.desired).update(
             state=state, error=error, health=kept, updated_at=timezone.now()

@@ -47,7 +47,12 @@ def keys(endpoint: Endpoint, *, user: User | None = None, request: HttpRequest |
 
 @transaction.atomic
 def key_rotate(
-    endpoint: Endpoint, which: str, *, user: User | None = None, key: str | None = None, request: HttpRequest | None = None
+    endpoint: Endpoint,
+    which: str,
+    *,
+    user: User | None = None,
+    key: str | None = None,
+    request: HttpRequest | None = None,
 ) -> dict[str, str]:
     """A new key in place of one of the two; the service takes it, and refuses the old one, from its next request on."""
     if which.lower() not in WHICH:

@@ -22,6 +22,7 @@ from studio.accounts.services import audit
 from studio.lib import storage
 from studio.lib.errors import Conflict, Invalid
 
+RESERVED = {"register", "upload"}  # words that the addresses of the pages use themselves
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 # Model.Framework of the v1 names, with the package whose version counts.
 FRAMEWORKS = {
@@ -38,7 +39,7 @@ _RESOURCES = {"cpu": "cpu", "memory_in_gb": "memory_in_gb", "memoryInGB": "memor
 
 def check_name(name: str) -> str:
     name = (name or "").strip()
-    if not NAME.fullmatch(name):
+    if not NAME.fullmatch(name) or name in RESERVED:
         raise Invalid(
             _("%(name)r is not a model name: use up to 255 letters, digits, dots, hyphens and underscores, "
               "a letter or digit first.") % {"name": name[:60]},
@@ -68,7 +69,10 @@ def check_resources(raw: Any) -> dict[str, float]:
     if not raw:
         return {}
     if not isinstance(raw, dict):
-        raise Invalid(_("The resource configuration is an object like {\"cpu\": 1, \"memory_in_gb\": 0.5}."), field="resource_configuration")
+        raise Invalid(
+            _('The resource configuration is an object like {"cpu": 1, "memory_in_gb": 0.5}.'),
+            field="resource_configuration",
+        )
     out = {}
     for name, value in raw.items():
         if value in (None, ""):

@@ -64,9 +64,13 @@ def score(endpoint: Endpoint, body: bytes, content_type: str = "application/json
     try:
         status, answer, given = call(endpoint, "POST", "/score", body=body, headers=headers)
     except TimeoutError:
-        raise Conflict(_("The service did not answer within %(n)d seconds. Its log may say why.") % {"n": TIMEOUT_S}) from None
+        raise Conflict(
+            _("The service did not answer within %(n)d seconds. Its log may say why.") % {"n": TIMEOUT_S}
+        ) from None
     except (OSError, http.client.HTTPException):
-        raise Conflict(_("The service does not answer: it is starting, has stopped or has crashed. Its log says which.")) from None
+        raise Conflict(
+            _("The service does not answer: it is starting, has stopped or has crashed. Its log says which.")
+        ) from None
     return status, answer, {"Content-Type": given.get("content-type", "application/json")}
 
 

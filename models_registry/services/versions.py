@@ -37,7 +37,12 @@ class DeletePreview:
 
 @transaction.atomic
 def model_update(
-    model: RegisteredModel, *, user: User, description: str | None = None, tags: Any = None, request: HttpRequest | None = None
+    model: RegisteredModel,
+    *,
+    user: User,
+    description: str | None = None,
+    tags: Any = None,
+    request: HttpRequest | None = None,
 ) -> None:
     changes: dict[str, Any] = {}
     if description is not None:
@@ -46,7 +51,14 @@ def model_update(
         changes["tags"] = check_labels(tags, "tags")
     RegisteredModel.objects.filter(pk=model.pk).update(updated_at=timezone.now(), **changes)
     model.refresh_from_db()
-    audit(user, "model.update", workspace=model.workspace, object=model, detail={"fields": sorted(changes)}, request=request)
+    audit(
+        user,
+        "model.update",
+        workspace=model.workspace,
+        object=model,
+        detail={"fields": sorted(changes)},
+        request=request,
+    )
 
 
 @transaction.atomic
@@ -71,7 +83,9 @@ def version_update(version: ModelVersion, *, user: User, request: HttpRequest | 
 
 
 @transaction.atomic
-def model_archive(model: RegisteredModel, *, user: User, archived: bool = True, request: HttpRequest | None = None) -> None:
+def model_archive(
+    model: RegisteredModel, *, user: User, archived: bool = True, request: HttpRequest | None = None
+) -> None:
     """Out of the lists, or back into them; what serves goes on."""
     RegisteredModel.objects.filter(pk=model.pk).update(archived_at=timezone.now() if archived else None)
     model.refresh_from_db()

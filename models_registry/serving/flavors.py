@@ -98,7 +98,9 @@ class Model:
         return pandas
 
     def column(self, index: int) -> str:
-        return f"column {index} ({self.names[index]!r})" if self.names and index < len(self.names) else f"column {index}"
+        return (
+            f"column {index} ({self.names[index]!r})" if self.names and index < len(self.names) else f"column {index}"
+        )
 
     # What comes in.
 
@@ -114,7 +116,9 @@ class Model:
                     values = None
                 if values is not None and values.ndim == 2 and values.dtype.kind in "fiub":
                     if self.features is None or values.shape[1] == self.features:
-                        return Rows("numbers", values.shape[1], values.astype(self.numpy.float64, copy=False), len(data))
+                        return Rows(
+                            "numbers", values.shape[1], values.astype(self.numpy.float64, copy=False), len(data)
+                        )
         return self._slow_rows(data)
 
     def _from_records(self, data: List[Any]) -> List[Any]:
@@ -158,7 +162,10 @@ class Model:
                 raise BadRequest(422, f"Row {index} has {len(row)} values; {takes}{names}.")
             for position, value in enumerate(row):
                 if isinstance(value, (list, dict)):
-                    raise BadRequest(422, f"Row {index}, {self.column(position)}: a single value is expected, not a list or an object.")
+                    raise BadRequest(
+                        422,
+                        f"Row {index}, {self.column(position)}: a single value is expected, not a list or an object.",
+                    )
         numbers = all(value is None or isinstance(value, (int, float)) for row in data for value in row)
         try:
             if numbers:
@@ -180,7 +187,9 @@ class Model:
             if kind == "objects":
                 values = values.infer_objects()
         out = getattr(self.estimator, method)(values)
-        if isinstance(out, list) and out and hasattr(out[0], "shape"):  # one array per output of a multi-output classifier
+        if (
+            isinstance(out, list) and out and hasattr(out[0], "shape")
+        ):  # one array per output of a multi-output classifier
             return [list(row) for row in zip(*(_plain(part) for part in out))]
         return list(_plain(out))
 
@@ -214,7 +223,9 @@ class Model:
         row: List[Any] = [0.0] * (self.features or 0)
         for _, step in getattr(self.estimator, "steps", []) or []:
             for _name, transformer, columns in getattr(step, "transformers_", []) or []:
-                for column, known in zip(list(columns) if not isinstance(columns, slice) else [], getattr(transformer, "categories_", [])):
+                for column, known in zip(
+                    list(columns) if not isinstance(columns, slice) else [], getattr(transformer, "categories_", [])
+                ):
                     position = self.names.index(column) if self.names and column in self.names else column
                     if isinstance(position, int) and position < len(row) and len(known):
                         row[position] = _plain(known)[0]

@@ -173,7 +173,9 @@ class Connection(asyncio.Protocol):
         """Called every second: who sends too slowly gets 408, who is silent is closed."""
         waiting = self.request is not None or bool(self.buffer)
         if waiting and not self.paused and now - self.since > SLOW_S:
-            self._fail(BadRequest(408, f"The request did not arrive completely within {SLOW_S:.0f} seconds.", close=True))
+            self._fail(
+                BadRequest(408, f"The request did not arrive completely within {SLOW_S:.0f} seconds.", close=True)
+            )
         elif not waiting and not self.queue and now - self.since > IDLE_S:
             self.transport.close()
 

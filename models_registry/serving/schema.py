@@ -74,13 +74,24 @@ def openapi(
         "summary": "Score rows with the model",
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Input"}, "example": example(features, row, sample)}},
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": "#/components/schemas/Input"},
+                    "example": example(features, row, sample),
+                }
+            },
         },
         "responses": {
-            "200": {"description": "The answers", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Output"}}}},
+            "200": {
+                "description": "The answers",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Output"}}},
+            },
             "400": {"description": "The body is not JSON", "content": problem},
             "413": {"description": "The body is too large", "content": problem},
-            "422": {"description": "The rows do not fit the model; the answer names row and column", "content": problem},
+            "422": {
+                "description": "The rows do not fit the model; the answer names row and column",
+                "content": problem,
+            },
             "503": {"description": "The model is still being loaded", "content": problem},
         },
     }
@@ -96,14 +107,26 @@ def openapi(
     if auth:
         score["security"] = [{"key": []}]
         score["responses"]["401"] = {"description": "The key is missing or wrong", "content": problem}
-        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": "The endpoint's primary or secondary key"}}
+        components["securitySchemes"] = {
+            "key": {"type": "http", "scheme": "bearer", "description": "The endpoint's primary or secondary key"}
+        }
     return {
         "openapi": "3.0.3",
-        "info": {"title": name, "version": model, "description": description or f"The model {model}, served by Atelier."},
+        "info": {
+            "title": name,
+            "version": model,
+            "description": description or f"The model {model}, served by Atelier.",
+        },
         "servers": [{"url": url}],
         "paths": {
             "/score": {"post": score},
-            "/healthz": {"get": {"operationId": "health", "summary": "Is the service ready?", "responses": {"200": {"description": "Ready"}}}},
+            "/healthz": {
+                "get": {
+                    "operationId": "health",
+                    "summary": "Is the service ready?",
+                    "responses": {"200": {"description": "Ready"}},
+                }
+            },
         },
         "components": components,
     }

@@ -130,7 +130,9 @@ class Service:
         gc.collect()
         gc.freeze()  # what the model holds is for good: the collector need not walk it again
         packages = ", ".join(f"{name} {version}" for name, version in versions().items())
-        log(f"Model {self.options.version} ({type(model.estimator).__name__}) loaded in {seconds:.2f} s with {packages}.")
+        log(
+            f"Model {self.options.version} ({type(model.estimator).__name__}) loaded in {seconds:.2f} s with {packages}."
+        )
 
     # Requests.
 
@@ -145,7 +147,9 @@ class Service:
                 else:
                     self._look(request, path)
             else:
-                request.refuse(404, "There is nothing here. The service answers at /score, /healthz, /swagger.json and /metrics.")
+                request.refuse(
+                    404, "There is nothing here. The service answers at /score, /healthz, /swagger.json and /metrics."
+                )
         except BadRequest as error:
             self._end(request, error.status)
             request.refuse(error.status, error.detail)
@@ -156,7 +160,9 @@ class Service:
 
     def _look(self, request: Request, path: bytes) -> None:
         if path == b"/":
-            request.reply(200, encode({"service": self.options.name, "model": self.options.version, "status": self.status}))
+            request.reply(
+                200, encode({"service": self.options.name, "model": self.options.version, "status": self.status})
+            )
         elif path == b"/healthz":
             request.reply(200 if self.model else 503, encode(self.health()))
         elif path == b"/swagger.json":
@@ -170,7 +176,10 @@ class Service:
         if self.auth and not self.keys.opens(request.headers.get(b"authorization", b"")):
             missing = b"authorization" not in request.headers
             raise BadRequest(
-                401, "Send the endpoint's key: Authorization: Bearer <key>." if missing else "The key is not one of this endpoint's keys."
+                401,
+                "Send the endpoint's key: Authorization: Bearer <key>."
+                if missing
+                else "The key is not one of this endpoint's keys.",
             )
 
     def _ready(self) -> Model:
@@ -216,7 +225,9 @@ class Service:
             where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
             raise BadRequest(400, f'The body is not JSON{where}. Send {{"data": [[...]]}}.') from None
         if type(body) is not dict or "data" not in body:
-            raise BadRequest(422, 'The body must be an object with "data": a list of rows, as in {"data": [[5.1, 3.5, 1.4, 0.2]]}.')
+            raise BadRequest(
+                422, 'The body must be an object with "data": a list of rows, as in {"data": [[5.1, 3.5, 1.4, 0.2]]}.'
+            )
         method = body.get("method")
         if method is None:
             return model.methods[0], False, body["data"]
@@ -226,7 +237,10 @@ class Service:
 
     def _refused(self, request: Request, model: Model, rows: Any, error: BaseException) -> None:
         """The model raised on the rows of one request: a ValueError or TypeError speaks of the rows, anything else of us."""
-        log("The model raised on a request:\n" + "".join(traceback.format_exception(type(error), error, error.__traceback__)))
+        log(
+            "The model raised on a request:\n"
+            + "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        )
         if isinstance(error, (ValueError, TypeError, KeyError, IndexError)):
             self._end(request, 422)
             request.refuse(422, model.blame(rows, error))
@@ -307,7 +321,10 @@ async def _bind(loop: asyncio.AbstractEventLoop, service: Service, connections: 
     while True:
         try:
             return await loop.create_server(
-                lambda: Connection(service.handle, connections, options.max_body), options.host, options.port, backlog=1024
+                lambda: Connection(service.handle, connections, options.max_body),
+                options.host,
+                options.port,
+                backlog=1024,
             )
         except OSError as error:
             if time.monotonic() > end:
