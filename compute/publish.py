@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from celery import current_app as app
 from django.db import transaction
 from kombu.exceptions import OperationalError
-
-from studio.celery import app
 
 log = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -10,12 +11,27 @@ from django.utils.translation import gettext as _
 
 from compute import states
 from compute.drivers import registry
+from compute.drivers.base import DriverError
 from compute.models import Target, Unit, UnitKind
 from compute.spec import Capacity, Handle
 
 
 def handle_of(unit: Unit) -> Handle:
     return Handle(unit.key, (unit.handle or {}).get("data", {}))
+
+
+def unit_beat(unit: Unit) -> dict[str, Any]:
+    """What the unit's supervisor last said of itself: child, at, restarts; empty when nothing is to be had.
+
+    Asks the target. ``restarts`` counts how often a service was started again after it ended by itself.
+    """
+    from compute.services.targets import target_driver
+
+    try:
+        beat = json.loads(target_driver(unit.target).read(handle_of(unit), "beat.json", 0, 1 << 16))
+    except (DriverError, ValueError):
+        return {}
+    return beat if isinstance(beat, dict) else {}
 
 
 def pool(target: Target) -> list[int]:

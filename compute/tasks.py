@@ -20,6 +20,11 @@ def cancel_unit(unit_id: int) -> None:
     advance.send_cancel(unit_id)
 
 
+@shared_task(name="compute.finish")
+def finish_unit(unit_id: int) -> None:
+    advance.unit_finish(unit_id)
+
+
 @shared_task(name="compute.queue")
 def fill_queue(target_id: int) -> None:
     """A slot may be free: the units that have waited longest start."""

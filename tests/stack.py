@@ -250,11 +250,12 @@ class Stack:
     def end_units(self) -> None:
         """Ask every unit of this data folder that still runs to end, and wait for it."""
         waiting = []
-        for beat in self.data.glob("units/*/*/beat.json"):
-            if not (beat.parent / "exit.json").exists():
-                with contextlib.suppress(OSError):
-                    (beat.parent / "cancel.json").write_text(json.dumps({"grace_s": 0}))
-                    waiting.append(beat.parent)
+        for path in self.data.glob("units/*/*/beat.json"):
+            with contextlib.suppress(OSError, ValueError):
+                pid = json.loads(path.read_text())["pid"]
+                if not (path.parent / "exit.json").exists() and Path(f"/proc/{pid}").exists():
+                    (path.parent / "cancel.json").write_text(json.dumps({"grace_s": 0}))
+                    waiting.append(path.parent)
         end = time.monotonic() + 10
         while waiting and time.monotonic() < end:
             waiting = [folder for folder in waiting if folder.exists() and not (folder / "exit.json").exists()]

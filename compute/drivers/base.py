@@ -67,7 +67,7 @@ class Driver(Protocol):
         ...
 
     def read(self, handle: Handle, path: str, offset: int, limit: int) -> bytes:
-        """At most ``limit`` bytes of a file of the unit from ``offset``; empty at the end. NotFound without the file."""
+        """At most ``limit`` bytes of a file of the unit from ``offset``; empty at its end. NotFound without it."""
         ...
 
     def cancel(self, handle: Handle, grace_s: float) -> None:

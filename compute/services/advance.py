@@ -19,7 +19,7 @@ from compute.installation import installation_id
 from compute.leases import lease
 from compute.models import Environment, Target, Unit, UnitKind
 from compute.publish import publish
-from compute.services.observe import cancel, observe_now
+from compute.services.observe import cancel, finish, observe_now
 from compute.services.targets import target_driver
 from compute.services.units import after, unit_move, unit_touch
 from compute.spec import UnitSpec
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 BUILD_CHECK_S = 30.0  # a build that ends wakes its waiting units at once; this is for a message that was lost
 RETRY_S = 5.0
 QUEUE_CHECK_S = 15.0
+FINISH_LEASE_S = 60.0
 
 
 def unit_spec(unit: Unit, *, opened: bool) -> UnitSpec:
@@ -187,3 +188,14 @@ def send_cancel(unit_id: int) -> None:
         unit_advance(unit_id)
         return
     cancel(unit, target_driver(unit.target))
+
+
+def unit_finish(unit_id: int) -> None:
+    """Finish a unit whose log and events take a while to read."""
+    with lease(unit_id, FINISH_LEASE_S) as got:
+        unit = Unit.objects.select_related("target", "workspace").filter(pk=unit_id).first()
+        while got and unit is not None and unit.state == states.FINALIZING:
+            before = unit.events_offset
+            finish(unit, target_driver(unit.target))
+            if unit.state == states.FINALIZING and unit.events_offset == before:
+                return

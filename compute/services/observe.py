@@ -12,7 +12,8 @@ from django.utils.translation import gettext as _
 
 from compute import selectors, states
 from compute.drivers.base import Driver, DriverError, NotFound, Unreachable
-from compute.models import LogStream, Unit
+from compute.models import Unit
+from compute.publish import publish
 from compute.services.ingest import ingest
 from compute.services.units import after, unit_move, unit_touch
 from compute.spec import Observation, Phase
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 DEADLINE_SLACK_S = 600.0
 DRAIN_PATIENCE_S = 60.0
+HEAVY_BYTES = 64 << 20
+FINISH_CHECK_S = 30.0
 BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 CODES = {
@@ -45,7 +48,7 @@ def observe_now(unit: Unit, driver: Driver) -> None:
 def apply(unit: Unit, driver: Driver, observation: Observation) -> None:
     """Bring the row to what was seen. Every change is conditional: whoever comes second changes nothing."""
     if unit.state == states.FINALIZING:
-        finish(unit, driver)
+        _finish_soon(unit, driver, observation)
         return
     if observation.phase is Phase.UNREACHABLE:
         _unreachable(unit, observation)
@@ -120,7 +123,16 @@ def _gone(unit: Unit, driver: Driver, observation: Observation) -> None:
 def _ended(unit: Unit, driver: Driver | None, record: dict[str, Any], observation: Observation) -> None:
     started = unit.started_at or _moment(record.get("started") or observation.started_at)
     if unit_move(unit, states.FINALIZING, exit=record, started_at=started):
+        _finish_soon(unit, driver, observation)
+
+
+def _finish_soon(unit: Unit, driver: Driver | None, observation: Observation) -> None:
+    """Finish here and now, or elsewhere when there is so much to read that the other units would wait for it."""
+    if sum(observation.sizes.values()) - unit.events_offset <= HEAVY_BYTES:
         finish(unit, driver)
+        return
+    Unit.objects.filter(pk=unit.pk, version=unit.version).update(next_check_at=after(FINISH_CHECK_S))
+    publish("compute.finish", unit.pk)
 
 
 def _moment(unix: float | None) -> datetime.datetime | None:
@@ -184,14 +196,10 @@ def outcome(unit: Unit, record: dict[str, Any]) -> tuple[str, dict[str, Any] | N
 
 
 def seal(unit: Unit) -> None:
-    """Nothing is added to the log any more: its index is finished and its row says so."""
+    """Nothing is added to the log any more: its size, lines and checksum are kept on its row."""
     from compute.logs.store import LogFile
 
     try:
-        stream = LogFile(unit.key)
-        stream.seal()
-        size = stream.size()
+        LogFile(unit.key).seal()
     except OSError as error:
         log.warning("the log of %s could not be sealed: %s", unit.key, error)
-        return
-    LogStream.objects.update_or_create(unit=unit, name="stdout", defaults={"size": size, "sealed": True})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import time
 import uuid
@@ -158,9 +160,13 @@ def unit_by_token(token: str) -> Unit | None:
 
 
 def unit_bytes(unit: Unit) -> int:
-    """The bytes of the unit's directory on disk."""
-    root = storage.unit_directory(unit.key)
-    return sum(path.lstat().st_size for path in root.rglob("*") if not path.is_dir() or path.is_symlink())
+    """The bytes of the unit's directory on disk. Files that vanish meanwhile count for nothing."""
+    total = 0
+    for folder, _folders, names in os.walk(storage.unit_directory(unit.key)):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH116, PTH118 - a path less per file
+    return total
 
 
 @transaction.atomic

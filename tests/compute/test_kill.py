@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.stack import Stack, wait_until
+from tests.stack import SERVICES, Stack, wait_until
 
 pytestmark = pytest.mark.services
 
@@ -195,6 +195,17 @@ def test_everything_killed_at_once_with_units_in_every_state(stack: Stack, runs:
     stack.start(*BACKGROUND)
     for key in keys:
         runs.check_end(key, 40)
+
+
+def test_web_process_killed_with_everything_else(stack: Stack, runs: Runs) -> None:
+    stack.start(*SERVICES)
+    [key] = runs.create((60, 0.05, 0))
+    runs.in_state(key, "running")
+    stack.kill("daphne")
+    stack.start("daphne")
+    stack.kill(*SERVICES)
+    stack.start(*SERVICES)
+    runs.check_end(key, 60)
 
 
 def test_supervisor_killed(stack: Stack, runs: Runs) -> None:

@@ -209,6 +209,22 @@ class TestEvents:
         assert unit.state == "completed", unit.error
         assert lines == [b"%d" % number for number in range(3000)]
 
+    def test_much_to_read_is_read_elsewhere(
+        self, make_unit: Any, drive: Any, lines: list[bytes], monkeypatch: Any, published: list[Any]
+    ) -> None:
+        from compute.services.advance import unit_finish
+
+        monkeypatch.setattr("compute.services.observe.HEAVY_BYTES", 100)
+        monkeypatch.setattr("compute.services.ingest.PIECE", 100)
+        unit = drive(
+            make_unit('i=0; while [ $i -lt 900 ]; do echo "$i"; i=$((i+1)); done >> ../events.jsonl'), "finalizing"
+        )
+        assert ("compute.finish", unit.pk) in published
+        unit_finish(unit.pk)
+        unit.refresh_from_db()
+        assert unit.state == "completed"
+        assert lines == [b"%d" % number for number in range(900)]
+
     def test_receivers_that_fail_keep_the_offset(self, make_unit: Any, drive: Any, lines: list[bytes]) -> None:
         def refuse(**_rest: Any) -> None:
             raise RuntimeError("receiver")

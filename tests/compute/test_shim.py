@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,13 +27,13 @@ class Unit:
         self.folder = folder
         (folder / "code").mkdir(parents=True)
 
-    def start(self, script: str, *, secrets: dict[str, str] | None = None, **spec: Any) -> int:
+    def start(self, script: str, *, secrets: dict[str, str] | None = None, launch: bool = True, **spec: Any) -> int:
         """Write the spec and launch; the launcher's exit code."""
         (self.folder / "code" / "main.py").write_text(script)
         content = {"argv": [sys.executable, "-u", "main.py"], "grace_s": 5, **spec}
         (self.folder / "spec.json").write_text(json.dumps(content))
         (self.folder / "secrets.json").write_text(json.dumps(secrets or {}))
-        return self.launch()
+        return self.launch() if launch else 0
 
     def launch(self) -> int:
         command = [sys.executable, "-I", "-S", supervisor.__file__, str(self.folder)]
@@ -160,6 +161,31 @@ def test_supervisor_killed(unit: Unit) -> None:
     os.kill(beat["pid"], signal.SIGKILL)
     assert unit.exit()["reason"] == "supervisor-killed"
     assert not _runs(beat["child"])
+
+
+@pytest.mark.parametrize("minor", range(8, 15))
+def test_every_python_that_a_target_may_have(unit: Unit, minor: int) -> None:
+    python = next(
+        (
+            path
+            for path in _pythons(f"3.{minor}")
+            if subprocess.run([path, "-c", ""], capture_output=True).returncode == 0
+        ),
+        None,
+    )
+    if python is None:
+        pytest.skip(f"no Python 3.{minor} on this machine")
+    unit.start("print('hello', flush=True)\nimport time; time.sleep(60)", launch=False)
+    subprocess.run([python, "-I", "-S", supervisor.__file__, str(unit.folder)], check=True)
+    unit.wait_log("hello")
+    (unit.folder / "cancel.json").write_text('{"grace_s": 1}')
+    assert unit.exit()["reason"] == "canceled"
+
+
+def _pythons(version: str) -> list[str]:
+    found = sorted(str(path) for path in Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"))
+    on_path = shutil.which(f"python{version}")
+    return [*([on_path] if on_path else []), *found]
 
 
 def test_program_that_is_not_there(unit: Unit) -> None:
