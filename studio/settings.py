@@ -175,6 +175,8 @@ if env.text("ATELIER_OIDC_SERVER"):
 MFA_ADAPTER = "studio.accounts.adapter.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "Atelier"
+# Without a mail server no address is ever verified, and a second factor must not depend on one.
+MFA_ALLOW_UNVERIFIED_EMAIL = ACCOUNT_EMAIL_VERIFICATION != "mandatory"
 # How many proxies in front of us may be believed about the caller's address (rate limits, audit log).
 ALLAUTH_TRUSTED_PROXY_COUNT = env.integer("ATELIER_TRUSTED_PROXIES", 0, minimum=0)
 
