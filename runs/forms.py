@@ -202,10 +202,10 @@ class RunForm(forms.Form):
         if "environment_row" in self.cleaned_data:
             return self.cleaned_data["environment_row"]
         recipe: Recipe = self.cleaned_data["recipe"]
-        name = {"system": "system"}.get(recipe.kind) or f"run-{environments.content_hash(recipe)[:12]}"
-        return environment_register(
-            workspace=self.workspace, name=name, recipe=recipe, user=self.user, anonymous=recipe.kind != "system"
-        )
+        if recipe.kind == "system":
+            return Environment.objects.filter(workspace=self.workspace, name="system", curated=True).first()
+        name = f"run-{environments.content_hash(recipe)[:12]}"
+        return environment_register(workspace=self.workspace, name=name, recipe=recipe, user=self.user, anonymous=True)
 
 
 def recipe_of(data: dict[str, Any]) -> Recipe:

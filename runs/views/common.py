@@ -86,7 +86,7 @@ def log_tail(run: Run) -> str:
 
 
 def error_of(run: Run) -> dict[str, Any] | None:
-    """An error as the header shows it: what happened, whose fault it is, and the end of the output if that explains it."""
+    """An error as the header shows it: what happened, whose fault it is, and the end of the output where that helps."""
     error = run.error
     if not error:
         return None

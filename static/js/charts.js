@@ -153,13 +153,11 @@
       if (!this.visible || this.loading) return;
       this.loading = true;
       try {
-        const due = this.sources.filter((source) => force || source.data === null || source.count !== source.known);
+        const due = this.sources.filter((source) => force || source.data === null || source.known > source.count);
         await Promise.all(due.map(async (source) => {
-          const known = source.known;
           const query = new URLSearchParams({ name: this.name, axis: this.board.axis, points: this.points });
           source.data = await getJson(`${source.url}?${query}`);
-          source.count = known ?? source.data.count;
-          source.known = source.count;
+          source.count = source.data.count;
         }));
         if (due.length || !this.plot) this.draw();
       } catch {
@@ -181,25 +179,28 @@
 
     draw() {
       const tables = this.tables();
-      const keep = this.zoomed && this.plot ? { ...this.plot.scales.x } : null;
+      this.describe(tables);
+      // While only the numbers change the plot stays: no flicker, and a zoom stays where it is.
+      const joined = tables.flatMap(({ xs, ys, soft }) => (soft ? [[xs, ys], [xs, soft]] : [[xs, ys]]));
+      const data = joined.length === 1 ? joined[0] : joined.length ? uPlot.join(joined) : null;
+      const dots = tables.every(({ xs }) => xs.length < 60);
+      const shape = JSON.stringify([tables.map(({ source }) => source.index), joined.length, this.board.log, this.board.axis, dots, document.documentElement.dataset.bsTheme, this.element.classList.contains("run-chart-large")]);
+      if (this.plot && data && shape === this.shape) return this.plot.setData(data, !this.zoomed);
+      this.shape = shape;
+      const keep = this.zoomed && this.plot ? { min: this.plot.scales.x.min, max: this.plot.scales.x.max } : null;
       this.plot?.destroy();
       this.plot = null;
-      this.describe(tables);
       if (!tables.length) { this.plotBox.textContent = this.board.words.tNone; return; }
       this.plotBox.textContent = "";
       const series = [{}];
-      const joined = [];
-      tables.forEach(({ source, xs, ys, soft }) => {
+      tables.forEach(({ source, soft }) => {
         const tint = colour(source.index);
-        const dots = xs.length < 60;
         const base = { label: source.label, tint, stroke: tint, width: 1.75, points: { show: dots, size: 5, fill: tint, width: 0 } };
         series.push(soft ? { ...base, faint: true, alpha: 0.28, width: 1, points: { show: false } } : base);
-        joined.push([xs, ys]);
-        if (soft) { series.push({ ...base, width: 2, points: { show: false } }); joined.push([xs, soft]); }
+        if (soft) series.push({ ...base, width: 2, points: { show: false } });
       });
-      this.data = joined.length === 1 ? joined[0] : uPlot.join(joined);
-      this.plot = new uPlot(this.options(series), this.data, this.plotBox);
-      if (keep) this.plot.setScale("x", { min: keep.min, max: keep.max });
+      this.plot = new uPlot(this.options(series), data, this.plotBox);
+      if (keep) this.plot.setScale("x", keep);
     }
 
     options(series) {
@@ -516,7 +517,6 @@
   };
 
   document.addEventListener("DOMContentLoaded", () => {
-    document.querySelectorAll("[data-series]").forEach((element) => { element.style.background = colour(Number(element.dataset.series)); });
     start(document.body);
     // Parts that htmx put in later. (htmx:load also fires for the whole page: start() does nothing twice.)
     document.addEventListener("htmx:load", (event) => event.detail.elt !== document.body && start(event.detail.elt));
