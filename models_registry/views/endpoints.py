@@ -77,9 +77,9 @@ def endpoint_detail(request: WorkspaceRequest, name: str) -> HttpResponse:
     return render_page(request, "models_registry/endpoint_overview.html", context, part="live")
 
 
-@workspace_page()
+@workspace_page(write=Right.READ)
 def endpoint_test(request: WorkspaceRequest, name: str) -> HttpResponse:
-    """The Test tab; POST sends the body through the studio and shows the answer. A reader may look, not send."""
+    """The Test tab; POST sends the body through the studio and shows the answer; every member may call."""
     endpoint, deployment, context = _context(request, name, "test")
     if request.method == "POST":
         body = request.POST.get("body", "")
