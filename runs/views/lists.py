@@ -63,6 +63,14 @@ def _tag_of(raw: str) -> Any:
     return (key.strip(), value.strip() if equals else None) if key.strip() else None
 
 
+def _creator(request: WorkspaceRequest, username: str) -> int | None:
+    """The member's id; 0, whom no run is of, for a name that no member has; None when nobody was asked for."""
+    if not username:
+        return None
+    members = User.objects.filter(username=username, memberships__workspace=request.workspace)
+    return members.values_list("pk", flat=True).first() or 0
+
+
 def _headers(request: HttpRequest, columns: list[str], sort: str) -> list[dict[str, Any]]:
     """The sortable columns: label, state, and the address that sorts by it (again: the other way round)."""
     fixed = [("name", _("Run")), ("created", _("Created")), ("duration", _("Duration"))]
@@ -89,9 +97,7 @@ def _page_context(request: WorkspaceRequest, experiment: Experiment | None) -> d
         status=STATUS_GROUPS.get(status, status) or None,
         search=request.GET.get("search", "").strip(),
         tag=_tag_of(request.GET.get("tag", "")),
-        created_by=User.objects.filter(username=creator, memberships__workspace=request.workspace).first()
-        if creator
-        else None,
+        created_by=_creator(request, creator),
         archived=request.GET.get("archived") == "1",
         sort=sort,
         columns=columns,

@@ -190,3 +190,24 @@ def test_error_pages_need_no_request(name):
 def test_workspaces_of_others_are_not_in_the_switcher(team):
     Workspace.objects.create(name="secret", title="Secret plans")
     assert b"Secret plans" not in signed_in(team.owner).get(HOME).content
+
+
+def test_the_second_factor_is_turned_on_and_asked_for(team):
+    from allauth.mfa.totp.internal import auth as totp
+
+    client = Client()
+    client.post("/account/login/", {"login": "reader", "password": "correct-horse-battery"})
+    page = client.get("/account/2fa/totp/activate/")
+    print(dict(client.session))
+    secret = page.context["form"].secret
+    assert page.status_code == 200 and secret.encode() in page.content
+    wrong = client.post("/account/2fa/totp/activate/", {"code": "nonsense"})
+    assert b"aria-invalid" in wrong.content
+    secret = wrong.context["form"].secret
+    code = totp.format_hotp_value(totp.hotp_value(secret, int(timezone.now().timestamp()) // 30))
+    codes = client.post("/account/2fa/totp/activate/", {"code": code}, follow=True)
+    assert codes.redirect_chain and b"recovery-codes" in codes.content
+    assert b"10 of 10 left" in client.get("/account/2fa/").content
+    client.post("/account/logout/")
+    asked = client.post("/account/login/", {"login": "reader", "password": "correct-horse-battery"}, follow=True)
+    assert b"One more step" in asked.content and client.get(HOME).status_code == 302
