@@ -41,6 +41,7 @@ def unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("AZUREML_RUN_ID", "iris_1_0a")
     monkeypatch.setenv("AZUREML_ARM_PROJECT_NAME", "iris")
     monkeypatch.setenv("AZUREML_ARM_WORKSPACE_NAME", "main")
+    monkeypatch.setenv("AZUREML_SERVICE_ENDPOINT", "http://127.0.0.1:9")  # nobody answers there
     return folder
 
 

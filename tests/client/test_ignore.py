@@ -13,10 +13,45 @@ from atelier.ignore import walk
 
 NAMES = ["a", "b", "data", "build", "x.py", "x.pyc", "y.log", "z.txt", "in put", ".env", "[b]", "logs", "a.b.c"]
 PATTERNS = [
-    "*.py", "*.pyc", "build/", "/build", "data/*", "!data/x.py", "**/logs", "logs/**", "a/**/b", "!*.log", "*.log", "#no",
-    "x.?y", "[a-b]", "[!a]*.txt", "\\[b\\]", "in\\ put", "in put", "a/b", "/a", "!/a/b", "*", "!*/", ".env", "**", "a.*.c",
-    "data", "  ", "z.txt  ", "/data/**/x.py", "[", "b/**", "**/data/*.txt", "!x.py", "[[:alpha:]].txt", "a/", "!a/", "*.[lp]*",
-]  # fmt: skip
+    "*.py",
+    "*.pyc",
+    "build/",
+    "/build",
+    "data/*",
+    "!data/x.py",
+    "**/logs",
+    "logs/**",
+    "a/**/b",
+    "!*.log",
+    "*.log",
+    "#no",
+    "x.?y",
+    "[a-b]",
+    "[!a]*.txt",
+    "\\[b\\]",
+    "in\\ put",
+    "in put",
+    "a/b",
+    "/a",
+    "!/a/b",
+    "*",
+    "!*/",
+    ".env",
+    "**",
+    "a.*.c",
+    "data",
+    "  ",
+    "z.txt  ",
+    "/data/**/x.py",
+    "[",
+    "b/**",
+    "**/data/*.txt",
+    "!x.py",
+    "[[:alpha:]].txt",
+    "a/",
+    "!a/",
+    "*.[lp]*",
+]
 
 
 def grow(folder: Path, rng: random.Random, depth: int = 0) -> None:
@@ -36,7 +71,11 @@ def kept_by_git(folder: Path) -> list[str]:
     git = ["git", "-c", "core.excludesFile=/dev/null", "-c", "core.quotePath=false"]
     subprocess.run([*git, "init", "-q"], cwd=folder, check=True)
     listed = subprocess.run(
-        [*git, "ls-files", "-z", "--others", "--exclude-standard"], cwd=folder, check=True, capture_output=True, text=True
+        [*git, "ls-files", "-z", "--others", "--exclude-standard"],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return sorted(listed.stdout.split("\0")[:-1])
 

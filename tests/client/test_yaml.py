@@ -9,7 +9,7 @@ import pytest
 from atelier import tinyyaml
 from atelier.conda_dependencies import CondaDependencies
 from atelier.runconfig import RunConfiguration
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 CONDA = """
@@ -27,9 +27,12 @@ dependencies:
 
 texts = st.text(st.characters(blacklist_categories=("Cs",)), max_size=20)
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
-values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=20)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=20
+)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.dictionaries(texts, values, max_size=5) | st.lists(values, max_size=5))
 def test_what_is_written_is_read_again(value: Any) -> None:
     assert tinyyaml.load(tinyyaml.dump(value)) == value
@@ -52,7 +55,10 @@ def test_a_conda_file() -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("a: 1\nb: 2.5\nc: true\nd: null\ne: ~\nf: 'it''s'\ng: \"a\\tb\"", dict(a=1, b=2.5, c=True, d=None, e=None, f="it's", g="a\tb")),
+        (
+            "a: 1\nb: 2.5\nc: true\nd: null\ne: ~\nf: 'it''s'\ng: \"a\\tb\"",
+            {"a": 1, "b": 2.5, "c": True, "d": None, "e": None, "f": "it's", "g": "a\tb"},
+        ),
         ("a:\n- 1\n- 2\nb: x", {"a": [1, 2], "b": "x"}),
         ("- a: 1\n  b: 2\n- c", [{"a": 1, "b": 2}, "c"]),
         ("- - 1\n  - 2\n- 3", [[1, 2], 3]),
@@ -70,7 +76,8 @@ def test_forms(text: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line"), [("a: &x 1", 1), ("a: 1\nb: *x", 2), ("a: [1, 2", 1), ("a: 1\n\tb: 2", 2), ("a:\n    b: 1\n  c: 2", 3)]
+    ("text", "line"),
+    [("a: &x 1", 1), ("a: 1\nb: *x", 2), ("a: [1, 2", 1), ("a: 1\n\tb: 2", 2), ("a:\n    b: 1\n  c: 2", 3)],
 )
 def test_what_it_cannot_read_is_named_with_its_line(text: str, line: int) -> None:
     with pytest.raises(tinyyaml.YamlError, match=f"^Line {line}:"):
@@ -97,7 +104,12 @@ def test_a_run_configuration_keeps_its_camel_case_keys(tmp_path: Path) -> None:
     config.spark.configuration = {"spark.app.name": "x"}
     config.save(tmp_path, "local")
     text = (tmp_path / ".azureml" / "local.runconfig").read_text()
-    for key in ("maxRunDurationSeconds: 60", "autoPrepareEnvironment: true", "userManagedDependencies: true", "nodeCount: 1"):
+    for key in (
+        "maxRunDurationSeconds: 60",
+        "autoPrepareEnvironment: true",
+        "userManagedDependencies: true",
+        "nodeCount: 1",
+    ):
         assert key in text
     found = RunConfiguration.load(tmp_path, "local")
     assert found.to_dict() == config.to_dict()
@@ -107,7 +119,8 @@ def test_a_run_configuration_finds_its_conda_file(tmp_path: Path) -> None:
     (tmp_path / "aml_config").mkdir()
     (tmp_path / "aml_config" / "conda_dependencies.yml").write_text(CONDA)
     (tmp_path / "aml_config" / "docker.runconfig").write_text(
-        "script: train.py\ntarget: local\nframework: Python\nenvironment:\n  python:\n    userManagedDependencies: false\n"
+        "script: train.py\ntarget: local\nframework: Python\n"
+        "environment:\n  python:\n    userManagedDependencies: false\n"
         "    condaDependenciesFile: aml_config/conda_dependencies.yml\n"
     )
     found = RunConfiguration.load(tmp_path, "docker")

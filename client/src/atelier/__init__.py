@@ -1,4 +1,5 @@
-"""Client of the Atelier studio. Names are imported when they are first used, so that a script inside a run starts fast."""
+"""Client of the Atelier studio. Names are imported when they are first used, so that a script inside a run starts
+fast."""
 
 from __future__ import annotations
 

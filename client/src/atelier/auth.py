@@ -1,4 +1,5 @@
-"""Ways to sign in. Each gives ``token(endpoint)``; ``get_authentication_header()`` gives a dictionary for ``requests``."""
+"""Ways to sign in. Each gives ``token(endpoint)``; ``get_authentication_header()`` gives a dictionary for
+``requests``."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class AbstractAuthentication:
 
 
 class InteractiveLoginAuthentication(AbstractAuthentication):
-    """The token of `atelier login`, of ATELIER_TOKEN or of the run itself; asks for one on a terminal where there is none."""
+    """The token of `atelier login`, of ATELIER_TOKEN or of the run itself; asks for one on a terminal where there is
+    none."""
 
     def __init__(self, force: bool = False, tenant_id: str | None = None, cloud: str | None = None) -> None:
         self._force = force

@@ -69,9 +69,12 @@ class ComputeTarget:
         return dict(self._data)
 
     def wait_for_completion(
-        self, show_output: bool = False, min_node_count: Any = None, timeout_in_minutes: float | None = None,
+        self,
+        show_output: bool = False,
+        min_node_count: Any = None,
+        timeout_in_minutes: float | None = None,
         is_delete_operation: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Wait until it is ready. Raises ComputeTargetException when it is not, with what is wrong."""
         until = time.monotonic() + 60 * float(timeout_in_minutes or 25)
         self.refresh_state()

@@ -97,7 +97,8 @@ def endpoint_clean(endpoint: str) -> str:
 
 
 def endpoint_resolve(configured: str | None = None) -> str:
-    """The studio's address: ATELIER_ENDPOINT, else the configuration's, else the run's own studio, else the last login's."""
+    """The studio's address: ATELIER_ENDPOINT, else the configuration's, else the run's own studio, else the last
+    login's."""
     found = (
         os.environ.get("ATELIER_ENDPOINT")
         or configured
@@ -113,7 +114,8 @@ def endpoint_resolve(configured: str | None = None) -> str:
 
 
 def token_find(endpoint: str) -> str | None:
-    """The token for ``endpoint``: ATELIER_TOKEN, the run's own token for its own studio, or that of the last login there."""
+    """The token for ``endpoint``: ATELIER_TOKEN, the run's own token for its own studio, or that of the last login
+    there."""
     given = os.environ.get("ATELIER_TOKEN")
     if given:
         return given

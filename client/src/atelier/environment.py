@@ -124,7 +124,8 @@ class Environment:
 
     @classmethod
     def get(cls, workspace: Workspace, name: str, version: str | int | None = None) -> Environment:
-        """A registered environment, the newest version where none is named. Raises AzureMLException when it is not there."""
+        """A registered environment, the newest version where none is named. Raises AzureMLException when it is not
+        there."""
         try:
             found = workspace._call("GET", f"environments/{segment(name)}", params={"version": version})
         except ServiceException as error:

@@ -34,7 +34,8 @@ def number(value: Any) -> Any:
 
 
 def clean(value: Any) -> Any:
-    """``value`` as plain JSON. Arrays and scalars of numpy and its like are read by their methods, not by their type."""
+    """``value`` as plain JSON. Arrays and scalars of numpy and its like are read by their methods, not by their
+    type."""
     if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, dict):

@@ -31,8 +31,16 @@ class Experiment:
         found = [cls(workspace, item["name"]) for item in workspace._list("experiments")]
         return [one for one in found if experiment_name in (None, one.name)]
 
-    def submit(self, config: Any, tags: Any = None, *, parent: str | None = None, properties: Any = None,
-               name: str = "", **kwargs: Any) -> Run:  # fmt: skip
+    def submit(
+        self,
+        config: Any,
+        tags: Any = None,
+        *,
+        parent: str | None = None,
+        properties: Any = None,
+        name: str = "",
+        **kwargs: Any,
+    ) -> Run:
         """Send the source folder and start the run. Raises UserErrorException when the config cannot be run here."""
         from atelier import snapshot
         from atelier.run import Run
@@ -53,8 +61,15 @@ class Experiment:
         data = self.workspace._call("POST", "runs", data=asked, headers=headers)
         return Run(self, data["id"], _data=data)
 
-    def start_logging(self, *args: Any, outputs: str | None = None, snapshot_directory: str | None = None,
-                      display_name: str | None = None, tags: Any = None, **kwargs: Any) -> Run:  # fmt: skip
+    def start_logging(
+        self,
+        *args: Any,
+        outputs: str | None = None,
+        snapshot_directory: str | None = None,
+        display_name: str | None = None,
+        tags: Any = None,
+        **kwargs: Any,
+    ) -> Run:
         """A run that this process reports itself. With ``with`` it completes at the end of the block, or fails when the
         block raises. ``outputs`` is a folder that is kept when it completes; ``snapshot_directory`` is not used, the
         source of such a run stays where it is."""
@@ -64,8 +79,14 @@ class Experiment:
         data = self.workspace._call("POST", "runs", data=asked)
         return Run(self, data["id"], outputs, _data=data)
 
-    def get_runs(self, type: str | None = None, tags: Any = None, properties: Any = None,  # noqa: A002 - the v1 name
-                 include_children: bool = False, status: str | None = None) -> Iterator[Run]:  # fmt: skip
+    def get_runs(
+        self,
+        type: str | None = None,
+        tags: Any = None,
+        properties: Any = None,  # noqa: A002 - the v1 name
+        include_children: bool = False,
+        status: str | None = None,
+    ) -> Iterator[Run]:
         """Runs, newest first."""
         from atelier.run import Run
 

@@ -12,6 +12,7 @@ class InferenceConfig:
 
     def __init__(self, *_: Any, **__: Any) -> None:
         raise UserErrorException(
-            "InferenceConfig: this studio does not serve scoring scripts yet. What works: register a scikit-learn model with "
-            "model_framework=Model.Framework.SCIKITLEARN and call Model.deploy(ws, name, [model]) without inference_config."
+            "InferenceConfig: this studio serves no scoring scripts of your own. What works: register a scikit-learn "
+            "model with model_framework=Model.Framework.SCIKITLEARN and call Model.deploy(ws, name, [model]) "
+            "without inference_config."
         )

@@ -20,8 +20,10 @@ _PIECE = 1 << 18
 
 
 class Model:
-    """``Model(workspace, name, version=None)`` or ``Model(workspace, id="name:version")``: a registered version, the newest
-    where none is named. ``tags`` and ``properties`` pick the newest version that has them. Raises ModelNotFoundException.
+    """``Model(workspace, name, version=None)`` or ``Model(workspace, id="name:version")``: a registered version, the
+    newest
+    where none is named. ``tags`` and ``properties`` pick the newest version that has them. Raises
+    ModelNotFoundException.
     """
 
     class Framework:
@@ -34,9 +36,19 @@ class Model:
         PYTORCH = "PyTorch"
         MULTI = "Multi"
 
-    def __init__(self, workspace: Workspace, name: str | None = None, id: str | None = None, tags: Any = None,  # noqa: A002
-                 properties: Any = None, version: int | str | None = None, run_id: str | None = None,
-                 model_framework: str | None = None, *, _data: dict[str, Any] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        workspace: Workspace,
+        name: str | None = None,
+        id: str | None = None,
+        tags: Any = None,  # noqa: A002
+        properties: Any = None,
+        version: int | str | None = None,
+        run_id: str | None = None,
+        model_framework: str | None = None,
+        *,
+        _data: dict[str, Any] | None = None,
+    ) -> None:
         self.workspace = workspace
         if _data is None:
             if id:
@@ -101,13 +113,21 @@ class Model:
         return str(self.url)
 
     def __repr__(self) -> str:
-        return f"Model(workspace={self.workspace!r}, name={self.name}, id={self.id}, version={self.version}, tags={self.tags})"
+        return f"Model(workspace={self.workspace!r}, id={self.id}, tags={self.tags})"
 
     # -- registering ----------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _described(name: str, tags: Any, properties: Any, description: str | None, framework: str | None,
-                   framework_version: str | None, resources: Any, sample_input: Any) -> dict[str, Any]:  # fmt: skip
+    def _described(
+        name: str,
+        tags: Any,
+        properties: Any,
+        description: str | None,
+        framework: str | None,
+        framework_version: str | None,
+        resources: Any,
+        sample_input: Any,
+    ) -> dict[str, Any]:
         from atelier.experiment import tags_of
 
         return {
@@ -122,14 +142,35 @@ class Model:
         }
 
     @classmethod
-    def register(cls, workspace: Workspace, model_path: str | os.PathLike[str], model_name: str, tags: Any = None,
-                 properties: Any = None, description: str | None = None, datasets: Any = None,
-                 model_framework: str | None = None, model_framework_version: str | None = None,
-                 child_paths: list[str] | None = None, sample_input_dataset: Any = None, sample_output_dataset: Any = None,
-                 resource_configuration: Any = None, sample_input: Any = None, **_: Any) -> Model:  # fmt: skip
+    def register(
+        cls,
+        workspace: Workspace,
+        model_path: str | os.PathLike[str],
+        model_name: str,
+        tags: Any = None,
+        properties: Any = None,
+        description: str | None = None,
+        datasets: Any = None,
+        model_framework: str | None = None,
+        model_framework_version: str | None = None,
+        child_paths: list[str] | None = None,
+        sample_input_dataset: Any = None,
+        sample_output_dataset: Any = None,
+        resource_configuration: Any = None,
+        sample_input: Any = None,
+        **_: Any,
+    ) -> Model:
         """Register a file or folder of this machine as the next version. It is streamed, whatever its size."""
-        described = cls._described(model_name, tags, properties, description, model_framework, model_framework_version,
-                                   resource_configuration, sample_input)  # fmt: skip
+        described = cls._described(
+            model_name,
+            tags,
+            properties,
+            description,
+            model_framework,
+            model_framework_version,
+            resource_configuration,
+            sample_input,
+        )
         fields = [
             (name, value if isinstance(value, str) else json.dumps(value))
             for name, value in described.items()
@@ -145,8 +186,16 @@ class Model:
         )
 
     @classmethod
-    def list(cls, workspace: Workspace, name: str | None = None, tags: Any = None, properties: Any = None,
-             run_id: str | None = None, latest: bool = False, **_: Any) -> list[Model]:  # fmt: skip
+    def list(
+        cls,
+        workspace: Workspace,
+        name: str | None = None,
+        tags: Any = None,
+        properties: Any = None,
+        run_id: str | None = None,
+        latest: bool = False,
+        **_: Any,
+    ) -> list[Model]:
         """Versions, the newest of each model first; with ``latest`` only those."""
         names = [name] if name else [item["name"] for item in workspace._list("models")]
         found = []
@@ -173,7 +222,8 @@ class Model:
     def download(
         self, target_dir: str | os.PathLike[str] = ".", exist_ok: bool = False, exists_ok: bool | None = None
     ) -> str:
-        """Bring its file or folder to ``target_dir``; gives the path. Raises UserErrorException where it is there already."""
+        """Bring its file or folder to ``target_dir``; gives the path. Raises UserErrorException where it is there
+        already."""
         top = sorted({file["path"].split("/")[0] for file in self._data["files"]})
         folder = Path(target_dir)
         there = [name for name in top if (folder / name).exists()]
@@ -212,16 +262,24 @@ class Model:
     # -- deploying ------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def deploy(workspace: Workspace, name: str, models: Any, inference_config: Any = None, deployment_config: Any = None,
-               deployment_target: Any = None, overwrite: bool = False, show_output: bool = False) -> Webservice:  # fmt: skip
+    def deploy(
+        workspace: Workspace,
+        name: str,
+        models: Any,
+        inference_config: Any = None,
+        deployment_config: Any = None,
+        deployment_target: Any = None,
+        overwrite: bool = False,
+        show_output: bool = False,
+    ) -> Webservice:
         """Serve one model without code. Gives the service at once; ``wait_for_deployment`` waits for it."""
         from atelier.webservice import Webservice
 
         models = list(models) if isinstance(models, (list, tuple)) else [models]
         if inference_config is not None:
             raise UserErrorException(
-                "inference_config: this studio serves models without code of your own. Leave it away: a scikit-learn model "
-                "is served in the environment that it was trained in."
+                "inference_config: this studio serves models without code of your own. Leave it away: a scikit-learn "
+                "model is served in the environment that it was trained in."
             )
         if len(models) != 1:
             raise UserErrorException(f"A service without code serves one model, not {len(models)}.")

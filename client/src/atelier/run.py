@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _context: Run | _OfflineRun | None = None
 
 
-class Run(Loggable, RunFiles, RunWatch):
+class Run(RunFiles, RunWatch, Loggable):
     """``Run(experiment, run_id)``. Inside a run use ``Run.get_context()``.
 
     In the run's own process everything that is logged goes to its events file and never over the network; for other
@@ -31,9 +31,14 @@ class Run(Loggable, RunFiles, RunWatch):
     """
 
     def __init__(
-        self, experiment: Experiment, run_id: str, outputs: str | None = None, *, _data: dict[str, Any] | None = None,
+        self,
+        experiment: Experiment,
+        run_id: str,
+        outputs: str | None = None,
+        *,
+        _data: dict[str, Any] | None = None,
         _unit: str | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._experiment = experiment
         self.id = run_id
         self._outputs = outputs
@@ -211,7 +216,8 @@ class Run(Loggable, RunFiles, RunWatch):
     tags = property(get_tags)
 
     def add_properties(self, properties: dict[str, Any]) -> None:
-        """Add properties. They never change: adding one again raises UserErrorException (ServiceException of the studio)."""
+        """Add properties. They never change: adding one again raises UserErrorException (ServiceException of the
+        studio)."""
         clean = {str(key): str(value) for key, value in properties.items()}
         again = sorted(set(clean) & set(self._added))
         if again:
@@ -255,9 +261,14 @@ class Run(Loggable, RunFiles, RunWatch):
         return self.experiment.submit(config, tags=tags, parent=self.id, **kwargs)
 
     def get_children(
-        self, recursive: bool = False, tags: Any = None, properties: Any = None, type: str | None = None,  # noqa: A002
-        status: str | None = None, **_: Any,
-    ) -> Iterator[Run]:  # fmt: skip
+        self,
+        recursive: bool = False,
+        tags: Any = None,
+        properties: Any = None,
+        type: str | None = None,  # noqa: A002
+        status: str | None = None,
+        **_: Any,
+    ) -> Iterator[Run]:
         """Runs below this one, newest first; with ``recursive`` those below them too."""
         from atelier.experiment import Experiment, matching
         from atelier.transport import segment

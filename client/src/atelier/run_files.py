@@ -65,7 +65,8 @@ class RunFiles:
             return self.upload_file(name, file.name)
 
     def _put(self, name: str, file: Any, size: int) -> None:
-        """Chunk by chunk. Where the studio has more or less than we think (an answer was lost), it goes on from there."""
+        """Chunk by chunk. Where the studio has more or less than we think (an answer was lost), it goes on from
+        there."""
         from atelier.exceptions import ServiceException
         from atelier.transport import relative
 
@@ -134,9 +135,14 @@ class RunFiles:
                 os.remove(partial)
 
     def download_files(
-        self, prefix: str | None = None, output_directory: Any = None, output_paths: list[str] | None = None,
-        batch_size: int = 100, append_prefix: bool = True, timeout_seconds: float | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        prefix: str | None = None,
+        output_directory: Any = None,
+        output_paths: list[str] | None = None,
+        batch_size: int = 100,
+        append_prefix: bool = True,
+        timeout_seconds: float | None = None,
+    ) -> None:
         """Bring all files below ``prefix`` to ``output_directory``, under their own paths."""
         prefix = (prefix or "").replace("\\", "/")
         while prefix.startswith("./"):
@@ -172,12 +178,23 @@ class RunFiles:
     # -- as a model -----------------------------------------------------------------------------------------------
 
     def register_model(
-        self, model_name: str, model_path: str | None = None, tags: Any = None, properties: Any = None,
-        model_framework: str | None = None, model_framework_version: str | None = None, description: str | None = None,
-        datasets: Any = None, sample_input_dataset: Any = None, sample_output_dataset: Any = None,
-        resource_configuration: Any = None, sample_input: Any = None, **_: Any,
-    ) -> Model:  # fmt: skip
-        """Register a file or folder of this run as the next version of a model. Without ``model_path`` the file that has
+        self,
+        model_name: str,
+        model_path: str | None = None,
+        tags: Any = None,
+        properties: Any = None,
+        model_framework: str | None = None,
+        model_framework_version: str | None = None,
+        description: str | None = None,
+        datasets: Any = None,
+        sample_input_dataset: Any = None,
+        sample_output_dataset: Any = None,
+        resource_configuration: Any = None,
+        sample_input: Any = None,
+        **_: Any,
+    ) -> Model:
+        """Register a file or folder of this run as the next version of a model. Without ``model_path`` the file that
+        has
         the model's name is taken."""
         from atelier.model import Model
         from atelier.unit_files import clean_name
@@ -185,9 +202,17 @@ class RunFiles:
         asked = {
             "run_id": self.id,
             "path": clean_name(model_path or model_name),
-            **Model._described(model_name, tags, properties, description, model_framework, model_framework_version,
-                               resource_configuration, sample_input),
-        }  # fmt: skip
+            **Model._described(
+                model_name,
+                tags,
+                properties,
+                description,
+                model_framework,
+                model_framework_version,
+                resource_configuration,
+                sample_input,
+            ),
+        }
         return Model._from_studio(self.workspace, self.workspace._call("POST", "models", data=asked))
 
 

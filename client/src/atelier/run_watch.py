@@ -36,7 +36,8 @@ class RunWatch:
         return str(self._load()["url"])
 
     def get_details(self) -> dict[str, Any]:
-        """Keys runId target status startTimeUtc endTimeUtc properties inputDatasets outputDatasets runDefinition logFiles
+        """Keys runId target status startTimeUtc endTimeUtc properties inputDatasets outputDatasets runDefinition
+        logFiles
         submittedBy, and error and warnings where there are some."""
         return dict(self._call("GET", "/details"))
 
@@ -68,10 +69,15 @@ class RunWatch:
     # -- live output ----------------------------------------------------------------------------------------------
 
     def stream(
-        self, write: Callable[[bytes], Any], *, start: int = 0, follow: bool = True,
+        self,
+        write: Callable[[bytes], Any],
+        *,
+        start: int = 0,
+        follow: bool = True,
         waiting: Callable[[dict[str, Any]], Any] | None = None,
-    ) -> int:  # fmt: skip
-        """Give the bytes of the log to ``write``, each once and in order, from offset ``start``; with ``follow`` until the
+    ) -> int:
+        """Give the bytes of the log to ``write``, each once and in order, from offset ``start``; with ``follow``
+        until the
         log is sealed. ``waiting`` is called with the run while nothing has come yet. Gives the offset reached.
 
         A lost connection is taken up again at the offset that was reached. Raises StudioUnreachable after ten minutes

@@ -36,8 +36,13 @@ class HdiConfiguration:
 class DockerConfiguration:
     """How a run uses Docker; targets without images do not."""
 
-    def __init__(self, use_docker: bool = False, shared_volumes: bool = True, arguments: list[str] | None = None,
-                 shm_size: str | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        use_docker: bool = False,
+        shared_volumes: bool = True,
+        arguments: list[str] | None = None,
+        shm_size: str | None = None,
+    ) -> None:
         self.use_docker = use_docker
         self.shared_volumes = shared_volumes
         self.arguments = arguments or []
@@ -47,9 +52,16 @@ class DockerConfiguration:
 class RunConfiguration:
     """Where and how a script runs. ``target`` is a name or a ComputeTarget."""
 
-    def __init__(self, script: str | None = None, arguments: list[Any] | None = None, framework: str | None = None,
-                 communicator: str | None = None, conda_dependencies: CondaDependencies | None = None,
-                 _name: str | None = None, _path: str | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        script: str | None = None,
+        arguments: list[Any] | None = None,
+        framework: str | None = None,
+        communicator: str | None = None,
+        conda_dependencies: CondaDependencies | None = None,
+        _name: str | None = None,
+        _path: str | None = None,
+    ) -> None:
         self.script = script
         self.arguments: list[Any] = arguments or []
         self.command: Any = None
@@ -87,8 +99,12 @@ class RunConfiguration:
 
     # -- files ----------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike[str] | None = None, name: str | None = None,
-             separate_environment_yaml: bool = False) -> None:  # fmt: skip
+    def save(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        name: str | None = None,
+        separate_environment_yaml: bool = False,
+    ) -> None:
         """Write ``<path>/.azureml/<name>.runconfig``, or ``path`` itself where it ends in .runconfig or .yml."""
         target = Path(path or ".")
         if target.suffix not in (".runconfig", ".yml", ".yaml"):
@@ -98,7 +114,8 @@ class RunConfiguration:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], name: str | None = None) -> RunConfiguration:
-        """Read ``path``, or ``<name>.runconfig`` in ``.azureml`` or ``aml_config`` below it. Raises UserErrorException."""
+        """Read ``path``, or ``<name>.runconfig`` in ``.azureml`` or ``aml_config`` below it. Raises
+        UserErrorException."""
         base = Path(path)
         places = [base] if base.is_file() else []
         if name:
@@ -198,6 +215,14 @@ def _restore(section: Any, found: Any) -> None:
 
 
 __all__ = [
-    "CondaDependencies", "DockerConfiguration", "DockerSection", "Environment", "HdiConfiguration", "HistoryConfiguration",
-    "PythonSection", "RunConfiguration", "SparkConfiguration", "SparkSection",
-]  # fmt: skip
+    "CondaDependencies",
+    "DockerConfiguration",
+    "DockerSection",
+    "Environment",
+    "HdiConfiguration",
+    "HistoryConfiguration",
+    "PythonSection",
+    "RunConfiguration",
+    "SparkConfiguration",
+    "SparkSection",
+]

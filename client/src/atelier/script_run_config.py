@@ -20,12 +20,21 @@ class ScriptRunConfig:
 
     MAX_RUN_DURATION_SECONDS_DEFAULT = DEFAULT_SECONDS
 
-    def __init__(self, source_directory: str | os.PathLike[str] | None = None, script: str | None = None,
-                 arguments: list[Any] | None = None, run_config: RunConfiguration | None = None,
-                 _telemetry_values: Any = None, compute_target: Any = None, environment: Environment | None = None,
-                 distributed_job_config: Any = None, resume_from: Any = None,
-                 max_run_duration_seconds: int | None = DEFAULT_SECONDS, command: str | list[str] | None = None,
-                 docker_runtime_config: DockerConfiguration | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        source_directory: str | os.PathLike[str] | None = None,
+        script: str | None = None,
+        arguments: list[Any] | None = None,
+        run_config: RunConfiguration | None = None,
+        _telemetry_values: Any = None,
+        compute_target: Any = None,
+        environment: Environment | None = None,
+        distributed_job_config: Any = None,
+        resume_from: Any = None,
+        max_run_duration_seconds: int | None = DEFAULT_SECONDS,
+        command: str | list[str] | None = None,
+        docker_runtime_config: DockerConfiguration | None = None,
+    ) -> None:
         if script and command:
             raise UserErrorException("Give either script= or command=, not both.")
         if distributed_job_config is not None:

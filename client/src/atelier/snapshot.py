@@ -48,8 +48,8 @@ def pack(folder: str | os.PathLike[str]) -> list[Entry]:
         total += info.st_size
         if total > limit:
             raise SnapshotException(
-                f"Your total snapshot size exceeds the limit of {limit / 1024 / 1024:.1f} MB. Name what need not be sent "
-                f"in {root / '.amlignore'}, or keep data outside {root}."
+                f"Your total snapshot size exceeds the limit of {limit / 1024 / 1024:.1f} MB. Name what need not be "
+                f"sent in {root / '.amlignore'}, or keep data outside {root}."
             )
         found.append(Entry(path, Path(entry.path), info.st_size, info.st_mode & 0o777))
         if len(found) > MAX_FILES:

@@ -20,7 +20,8 @@ def clean_name(name: str) -> str:
 
 
 def place(unit: str, name: str) -> str:
-    """Where ``name`` lies below the directory ``unit``: outputs/ and logs/ as they are, everything else in artifacts/."""
+    """Where ``name`` lies below the directory ``unit``: outputs/ and logs/ as they are, everything else in
+    artifacts/."""
     name = clean_name(name)
     return os.path.join(unit, name if name.startswith(("outputs/", "logs/")) else "artifacts/" + name)
 

@@ -102,7 +102,8 @@ class Webservice:
     # -- using it -------------------------------------------------------------------------------------------------
 
     def wait_for_deployment(self, show_output: bool = False, timeout_sec: float | None = None) -> None:
-        """Wait until it answers. Raises WebserviceException with the reason and the last lines of its log when it does not."""
+        """Wait until it answers. Raises WebserviceException with the reason and the last lines of its log when it
+        does not."""
         until = time.monotonic() + (timeout_sec or 3600)
         pause = 0.1
         if show_output:
@@ -116,16 +117,15 @@ class Webservice:
             if show_output:
                 print(".", end="", flush=True)
         if show_output:
-            print(f"\n{'Succeeded' if self.state == 'Healthy' else self.state}")
-            print(
-                f'Service creation operation finished, operation "{"Succeeded" if self.state == "Healthy" else "Failed"}"'
-            )
+            outcome = "Succeeded" if self.state == "Healthy" else "Failed"
+            print(f'\n{outcome}\nService creation operation finished, operation "{outcome}"')
         if self.state != "Healthy":
             reason = (self.error or {}).get("message") or ("It was not ready in time." if self.state == _MOVING else "")
             raise WebserviceException(f"Service {self.name} is {self.state}. {reason}\n{self.get_logs(20)}".rstrip())
 
     def run(self, input_data: Any) -> Any:
-        """Score ``input_data``: JSON text (or bytes), or an object that is turned into it. Gives the answer as an object.
+        """Score ``input_data``: JSON text (or bytes), or an object that is turned into it. Gives the answer as an
+        object.
 
         Raises WebserviceException with the service's own words when it answers with an error.
         """
@@ -168,8 +168,15 @@ class Webservice:
     def get_swagger(self) -> dict[str, Any]:
         return dict(self.workspace._call("GET", self._path("/swagger.json")))
 
-    def update(self, *_: Any, models: Any = None, tags: Any = None, description: str | None = None,
-               auth_enabled: bool | None = None, **rest: Any) -> None:  # fmt: skip
+    def update(
+        self,
+        *_: Any,
+        models: Any = None,
+        tags: Any = None,
+        description: str | None = None,
+        auth_enabled: bool | None = None,
+        **rest: Any,
+    ) -> None:
         """Put another model behind it. The address and the keys stay."""
         from atelier.model import Model
 

@@ -13,8 +13,12 @@ class RunDetails:
 
     def get_widget_data(self) -> dict[str, Any]:
         run = self._run
-        return {"status": run.get_status(), "run_id": run.id, "workbench_run_details_uri": run.get_portal_url(),
-                "run_metrics": run.get_metrics()}  # fmt: skip
+        return {
+            "status": run.get_status(),
+            "run_id": run.id,
+            "workbench_run_details_uri": run.get_portal_url(),
+            "run_metrics": run.get_metrics(),
+        }
 
     def show(self, render_lib: Any = None, widget_settings: Any = None) -> None:
         found = self.get_widget_data()

@@ -85,7 +85,8 @@ class Workspace:
         _logger: Any = None,
         _file_name: str | None = None,
     ) -> Workspace:
-        """The workspace of ``config.json``, ``.azureml/config.json`` or ``aml_config/config.json`` in the working folder
+        """The workspace of ``config.json``, ``.azureml/config.json`` or ``aml_config/config.json`` in the working
+        folder
         (or ``path``) or a parent of it."""
         found = config.config_read(config.config_find(path, _file_name))
         return cls(
