@@ -207,9 +207,11 @@ def collect_objects(objects: Iterable[Any]) -> Collected:
     return found
 
 
-def ingest_lines(run: Run, lines: Iterable[bytes]) -> None:
-    """Complete lines of events.jsonl into the database. Never raises for what is in a line."""
-    _write(run, collect_lines(lines))
+def ingest_lines(run: Run, lines: Iterable[bytes]) -> int:
+    """Complete lines of events.jsonl into the database; how many could not be used. Never raises for what is in a line."""
+    found = collect_lines(lines)
+    _write(run, found)
+    return found.bad
 
 
 def ingest_objects(run: Run, objects: Iterable[Any]) -> int:
