@@ -1,6 +1,7 @@
 """The supervisor of one unit of work: ``python supervisor.py <unit directory>``.
 
-Standard library only, Python 3.8 and later, nothing of the studio: it is copied to wherever units run.
+Standard library only, Python 3.8 and later, nothing of the studio: it is copied to wherever units run, with the
+files in FILES beside it.
 
 Three processes. The launcher takes the unit's lock, starts the others and returns as soon as the first beat is on
 disk. The supervisor runs the command in a process group of its own, copies its output into ``stdout.log``, watches
@@ -16,273 +17,60 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
-import re
 import select
 import signal
 import sys
 import time
+from typing import Any, List, Optional, Tuple
+
+if not __package__:  # run as a script, from wherever it was copied to together with the files beside it
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    from command import command_environment, kill_rest, spawn
+    from output import Log, Scrubber
+    from records import (
+        describe,
+        failure_record,
+        process_start_time,
+        read_json,
+        reserve_record,
+        start_failure,
+        write_json,
+        write_record,
+    )
+else:
+    from compute.shim.command import command_environment, kill_rest, spawn
+    from compute.shim.output import Log, Scrubber
+    from compute.shim.records import (
+        describe,
+        failure_record,
+        process_start_time,
+        read_json,
+        reserve_record,
+        start_failure,
+        write_json,
+        write_record,
+    )
+
+FILES = ("supervisor.py", "command.py", "output.py", "records.py")
 
 BEAT_S = 2.0
 CHECK_S = 1.0  # how often cancel.json is looked for when nobody signals
 LOOK_S = 0.25  # how often everything is looked at while output keeps coming
 CHUNK = 65536
-RECORD_BYTES = 8192  # kept free for exit.json, so that it can be written on a full disk
 DISK_FULL_PATIENCE_S = 120.0
 DRAIN_S = 0.5  # how long output is waited for after the command has ended and its children are gone
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 HEALTHY_S = 60.0  # a service that lived this long starts its backoff afresh
-SECRET_MIN = 6
 
 RC_BUSY = 3  # another launcher or supervisor holds the lock
 RC_STARTED = 4  # this unit was started before
 
 
-def process_start_time(pid):
-    """Field 22 of /proc/<pid>/stat, which with the pid names a process for good; "" where there is no /proc."""
-    try:
-        with open("/proc/%d/stat" % pid, "rb") as handle:
-            return handle.read().rsplit(b")", 1)[1].split()[19].decode("ascii")
-    except (OSError, IndexError):
-        return ""
-
-
-def write_json(path, value, durable=False):
-    """Write a file so that a reader sees all of it or none of it."""
-    temporary = path + ".tmp"
-    with open(temporary, "w", encoding="utf-8") as handle:
-        json.dump(value, handle)
-        if durable:
-            handle.flush()
-            os.fsync(handle.fileno())
-    os.replace(temporary, path)
-    if durable:
-        sync_folder(os.path.dirname(path))
-
-
-def sync_folder(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass  # some network file systems cannot
-    finally:
-        os.close(descriptor)
-
-
-def read_json(path):
-    """The file's content, or None when it is not there or not whole."""
-    try:
-        with open(path, encoding="utf-8") as handle:
-            return json.load(handle)
-    except (OSError, ValueError):
-        return None
-
-
-def reserve_record(unit):
-    """Take the space of the exit record while there is some."""
-    with contextlib.suppress(OSError), open(os.path.join(unit, "exit.json.tmp"), "wb") as handle:
-        handle.write(b" " * RECORD_BYTES)
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def write_record(unit, record):
-    """Write exit.json once, atomically, into the space that was reserved for it."""
-    path = os.path.join(unit, "exit.json")
-    if os.path.exists(path):
-        return
-    data = json.dumps(record).encode("utf-8")
-    temporary = path + ".tmp"
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        os.pwrite(descriptor, data, 0)
-        os.ftruncate(descriptor, len(data))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(temporary, path)
-    sync_folder(unit)
-
-
-class Scrubber:
-    """Takes secret values out of a stream of bytes, across the borders of chunks.
-
-    Bytes are held back only while they could be the beginning of a secret.
-    """
-
-    def __init__(self, values):
-        raw = {value.encode("utf-8") for value in values if len(value) >= SECRET_MIN}
-        self.values = sorted(raw, key=len, reverse=True)
-        self.pattern = re.compile(b"|".join(re.escape(value) for value in self.values)) if raw else None
-        self.held = b""
-
-    def _open_end(self, data, start):
-        """Where the longest suffix of ``data`` from ``start`` begins that could grow into a secret, else len(data)."""
-        best = len(data)
-        for value in self.values:
-            at = data.find(value[:1], max(start, len(data) - len(value) + 1))
-            while at != -1 and at < best:
-                if value.startswith(data[at:]):
-                    best = at
-                    break
-                at = data.find(value[:1], at + 1)
-        return best
-
-    def feed(self, chunk):
-        """The bytes that may be written now."""
-        if self.pattern is None:
-            return chunk
-        data = self.held + chunk
-        done, out = 0, []
-        end = self._open_end(data, 0)
-        for match in self.pattern.finditer(data):
-            if match.start() >= end:
-                break
-            out += [data[done : match.start()], b"***"]
-            done = match.end()
-            if done > end:
-                end = self._open_end(data, done)
-        out.append(data[done:end])
-        self.held = data[end:]
-        return b"".join(out)
-
-    def finish(self):
-        """What was held back, scrubbed."""
-        data, self.held = self.held, b""
-        return self.pattern.sub(b"***", data) if self.pattern is not None else data
-
-
-class Log:
-    """The append-only ``stdout.log``. Keeps what a full disk refused and says since when."""
-
-    def __init__(self, path, scrubber):
-        self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self.scrubber = scrubber
-        self.pending = b""
-        self.full_since = None
-
-    def write(self, data):
-        self.pending += data
-        while self.pending:
-            try:
-                written = os.write(self.descriptor, self.pending)
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                self.full_since = self.full_since or time.monotonic()
-                return
-            self.pending = self.pending[written:]
-            self.full_since = None
-
-    def feed(self, chunk):
-        self.write(self.scrubber.feed(chunk))
-
-    def close(self):
-        self.write(self.scrubber.finish())
-        with contextlib.suppress(OSError):
-            os.fsync(self.descriptor)
-        os.close(self.descriptor)
-
-
-def marked_processes(unit):
-    """The processes that carry this unit's mark in their environment, wherever they have moved to."""
-    mark = b"ATELIER_UNIT_DIR=" + os.fsencode(unit)
-    own = {os.getpid(), os.getppid()}
-    found = []
-    try:
-        names = os.listdir("/proc")
-    except OSError:
-        return found
-    for name in names:
-        if name.isdigit() and int(name) not in own:
-            with contextlib.suppress(OSError), open("/proc/%s/environ" % name, "rb") as handle:
-                if mark in handle.read().split(b"\0"):
-                    found.append(int(name))
-    return found
-
-
-def kill_rest(unit, group):
-    """End what the command left behind: its process group, and children that left the group."""
-    if group:
-        with contextlib.suppress(OSError):
-            os.killpg(group, signal.SIGKILL)
-    for _ in range(3):  # a process may fork while the list is read
-        found = marked_processes(unit)
-        for pid in found:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        if not found:
-            return
-        time.sleep(0.02)
-
-
-def command_environment(spec, secrets, unit):
-    """The command's environment: the target's, the unit's own, its secrets, and where the client library lies."""
-    environment = dict(os.environ)
-    python = spec.get("python")
-    if python:
-        folder = os.path.dirname(python)
-        environment["PATH"] = folder + os.pathsep + environment.get("PATH", os.defpath)
-        if os.path.exists(os.path.join(os.path.dirname(folder), "pyvenv.cfg")):
-            environment["VIRTUAL_ENV"] = os.path.dirname(folder)
-    environment.update(spec.get("env") or {})
-    environment.update(secrets)
-    environment["ATELIER_UNIT_DIR"] = unit
-    environment["PYTHONUNBUFFERED"] = "1"
-    lib = spec.get("lib")
-    if lib:
-        before = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = lib + os.pathsep + before if before else lib
-    return environment
-
-
-def spawn(argv, environment, folder, output):
-    """Start the command as the leader of a new process group; its pid. Raises OSError when it cannot be started."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setpgid(0, 0)
-            for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
-                signal.signal(number, signal.SIG_DFL)
-            os.chdir(folder)
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            os.dup2(output, 1)
-            os.dup2(output, 2)
-            os.execvpe(argv[0], argv, environment)
-        except OSError as error:
-            os.write(writer, str(error.errno).encode("ascii"))
-        finally:
-            os._exit(127)
-    os.close(writer)
-    with contextlib.suppress(OSError):
-        os.setpgid(pid, pid)
-    with open(reader, "rb") as handle:
-        failed = handle.read()
-    if failed:
-        os.waitpid(pid, 0)
-        raise OSError(int(failed), os.strerror(int(failed)))
-    return pid
-
-
-def describe(code, number):
-    """An exit in words for a person."""
-    if number is None:
-        return "The command ended with exit code %d." % code
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        name = "signal %d" % number
-    hint = " The machine may have run out of memory." if number == signal.SIGKILL else ""
-    return "The command was ended by %s.%s" % (name, hint)
-
-
 class Supervisor:
     """Runs one unit's command to its end. One thread, one loop over output, signals and the clock."""
 
-    def __init__(self, unit):
+    def __init__(self, unit: str) -> None:
         self.unit = unit
         self.spec = read_json(os.path.join(unit, "spec.json")) or {}
         secrets_path = os.path.join(unit, "secrets.json")
@@ -290,22 +78,23 @@ class Supervisor:
         self.environment = command_environment(self.spec, self.secrets, unit)
         self.start_time = process_start_time(os.getpid())
         self.attempt = self.spec.get("attempt", 1)
-        self.child = None
-        self.status = None
+        self.child: Optional[int] = None
+        self.status: Optional[int] = None
         self.restarts = 0
-        self.started = None
+        self.started: Optional[float] = None
         self.began = 0.0  # monotonic start of the present command
-        self.stopping = None  # reason, once the command was asked to end
+        self.stopping: Optional[str] = None  # reason, once the command was asked to end
         self.message = ""
-        self.kill_at = None
+        self.kill_at: Optional[float] = None
         self.terminated = False
+        self.wakeup = -1
         self.last_beat = self.last_look = 0.0
         self.log = Log(os.path.join(unit, "stdout.log"), Scrubber(self.secrets.values()))
         self.beat(durable=True)
         with contextlib.suppress(OSError):
             os.unlink(secrets_path)
 
-    def beat(self, durable=False):
+    def beat(self, durable: bool = False) -> None:
         self.last_beat = time.monotonic()
         record = {
             "pid": os.getpid(),
@@ -322,7 +111,7 @@ class Supervisor:
             if durable:
                 raise
 
-    def listen(self):
+    def listen(self) -> None:
         """Turn signals into bytes that the loop reads."""
         reader, writer = os.pipe()
         for descriptor in (reader, writer):
@@ -334,10 +123,10 @@ class Supervisor:
             signal.signal(number, signal.SIG_IGN)
         self.wakeup = reader
 
-    def _on_terminate(self, number, frame):
+    def _on_terminate(self, number: int, frame: Any) -> None:
         self.terminated = True
 
-    def stop(self, reason, message, grace):
+    def stop(self, reason: str, message: str, grace: float) -> None:
         """Ask the command to end: SIGTERM to its group now, SIGKILL after the grace. A shorter grace wins."""
         first = self.stopping is None
         if first:
@@ -348,7 +137,7 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 os.killpg(self.child, signal.SIGTERM)
 
-    def look(self):
+    def look(self) -> None:
         """Look at everything that can end the command, and beat when it is time."""
         now = self.last_look = time.monotonic()
         grace = float(self.spec.get("grace_s", 30.0))
@@ -369,7 +158,7 @@ class Supervisor:
         if now - self.last_beat >= BEAT_S:
             self.beat()
 
-    def pause(self):
+    def pause(self) -> float:
         """How long the loop may sleep, in seconds."""
         now = time.monotonic()
         until = [now + CHECK_S, self.last_beat + BEAT_S]
@@ -380,7 +169,7 @@ class Supervisor:
             until.append(self.began + limit)
         return max(0.0, min(until) - now)
 
-    def reap(self):
+    def reap(self) -> bool:
         """Whether the command has ended."""
         if self.status is None:
             pid, status = os.waitpid(self.child, os.WNOHANG)
@@ -388,7 +177,7 @@ class Supervisor:
                 self.status = status
         return self.status is not None
 
-    def wait_events(self, output, timeout):
+    def wait_events(self, output: Optional[int], timeout: float) -> Optional[bytes]:
         """Sleep until output, a signal or the timeout; the bytes read, None when there were none to read."""
         poller = select.poll()
         poller.register(self.wakeup, select.POLLIN)
@@ -403,7 +192,7 @@ class Supervisor:
                 chunk = os.read(output, CHUNK)
         return chunk
 
-    def run_once(self, argv):
+    def run_once(self, argv: List[str]) -> Tuple[Optional[int], Optional[int]]:
         """Run the command once; (exit code or None, signal or None)."""
         output, write_end = os.pipe()
         try:
@@ -435,7 +224,7 @@ class Supervisor:
             return None, os.WTERMSIG(self.status)
         return os.WEXITSTATUS(self.status), None
 
-    def drain(self, output, open_end):
+    def drain(self, output: int, open_end: bool) -> None:
         """What is left in the pipe, once nobody of the command's is there to write any more."""
         end = time.monotonic() + DRAIN_S
         full_end = time.monotonic() + DISK_FULL_PATIENCE_S
@@ -452,14 +241,14 @@ class Supervisor:
             elif chunk == b"":
                 open_end = False
 
-    def rest(self, seconds):
+    def rest(self, seconds: float) -> None:
         """Wait between two lives of a service; a stop ends the wait."""
         end = time.monotonic() + seconds
         while self.stopping is None and time.monotonic() < end:
             self.wait_events(None, min(self.pause(), max(0.0, end - time.monotonic())))
             self.look()
 
-    def run(self):
+    def run(self) -> Any:
         """The exit record."""
         words = {"{python}": self.spec.get("python") or sys.executable, "{unit}": self.unit}
         words["{lib}"] = self.spec.get("lib") or ""
@@ -491,7 +280,7 @@ class Supervisor:
             return self.record(code, number, self.stopping, self.message)
         return self.record(code, number, "exited", describe(code, number))
 
-    def record(self, code, number, reason, message):
+    def record(self, code: Optional[int], number: Optional[int], reason: str, message: str) -> Any:
         return {
             "code": code,
             "signal": number,
@@ -504,25 +293,7 @@ class Supervisor:
         }
 
 
-def start_failure(program, error):
-    """Why a command could not be started, in words for a person."""
-    if error.errno == errno.ENOENT:
-        return "%s could not be started: it was not found on the target." % program
-    if error.errno == errno.EACCES:
-        return "%s could not be started: the file may not be executed." % program
-    if error.errno == errno.ENOEXEC:
-        return "%s could not be started: it is no program, and has no first line like #!/bin/sh." % program
-    return "%s could not be started: %s." % (program, os.strerror(error.errno))
-
-
-def failure_record(reason, message, attempt=1):
-    now = time.time()
-    record = {"code": None, "signal": None, "started": None, "ended": now, "reason": reason, "message": message}
-    record["attempt"] = attempt
-    return record
-
-
-def supervise(unit, ready):
+def supervise(unit: str, ready: int) -> None:
     """The supervisor's process. Says "ok" to the launcher once the first beat is on disk."""
     supervisor = Supervisor(unit)
     supervisor.listen()
@@ -547,7 +318,7 @@ def supervise(unit, ready):
             time.sleep(1.0)
 
 
-def guard(unit, supervisor):
+def guard(unit: str, supervisor: int) -> None:
     """Wait for the supervisor; if it was killed, end its command and write the exit record in its place."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -562,7 +333,7 @@ def guard(unit, supervisor):
     write_record(unit, record)
 
 
-def detach(unit, ready):
+def detach(unit: str, ready: int) -> None:
     """Leave the launcher's session; become the guard, with the supervisor as its child."""
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
@@ -583,7 +354,7 @@ def detach(unit, ready):
     guard(unit, supervisor)
 
 
-def take(lock):
+def take(lock: int) -> bool:
     """Lock the unit. Somebody who only looks holds it for an instant, so a few tries are made."""
     for _ in range(10):
         try:
@@ -594,7 +365,7 @@ def take(lock):
     return False
 
 
-def launch(unit):
+def launch(unit: str) -> int:
     """Start the unit unless it was started before. Returns when its first beat is on disk."""
     lock = os.open(os.path.join(unit, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
     if not take(lock):

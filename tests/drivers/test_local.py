@@ -52,7 +52,7 @@ class TestLocalDriver(DriverContract):
 
     @staticmethod
     def marked(key: str) -> list[int]:
-        from compute.shim.supervisor import marked_processes
+        from compute.shim.command import marked_processes
 
         return marked_processes(str(storage.unit_directory(key).resolve()))
 
