@@ -197,8 +197,13 @@ def test_the_second_factor_is_turned_on_and_asked_for(team):
 
     client = Client()
     client.post("/account/login/", {"login": "reader", "password": "correct-horse-battery"})
-    page = client.get("/account/2fa/totp/activate/")
-    print(dict(client.session))
+    proof = client.get("/account/2fa/totp/activate/", follow=True)
+    assert b"Confirm that it is you" in proof.content
+    page = client.post(
+        proof.request["PATH_INFO"] + "?" + proof.request["QUERY_STRING"],
+        {"password": "correct-horse-battery"},
+        follow=True,
+    )
     secret = page.context["form"].secret
     assert page.status_code == 200 and secret.encode() in page.content
     wrong = client.post("/account/2fa/totp/activate/", {"code": "nonsense"})
