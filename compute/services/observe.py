@@ -154,10 +154,10 @@ def finish(unit: Unit, driver: Driver | None) -> None:
         except DriverError as error:
             log.warning("%s: %s", unit.key, error)
     seal(unit)
-    state, error = outcome(unit, record)
+    state, why = outcome(unit, record)
     ended = _moment(record.get("ended")) or timezone.now()
     note = "" if state == states.COMPLETED else str(record.get("message", ""))
-    unit_move(unit, state, note=note, error=error, ended_at=ended, released=driver is not None)
+    unit_move(unit, state, note=note, error=why, ended_at=ended, released=driver is not None)
 
 
 def _drained(unit: Unit, driver: Driver) -> bool:

@@ -88,7 +88,7 @@ def write_record(unit: str, record: Json) -> None:
 def describe(code: Optional[int], number: Optional[int]) -> str:
     """An exit in words for a person."""
     if number is None:
-        return "The command ended with exit code %d." % code
+        return "The command ended with exit code %s." % code
     try:
         name = signal.Signals(number).name
     except ValueError:
@@ -105,7 +105,7 @@ def start_failure(program: str, error: OSError) -> str:
         return "%s could not be started: the file may not be executed." % program
     if error.errno == errno.ENOEXEC:
         return "%s could not be started: it is no program, and has no first line like #!/bin/sh." % program
-    return "%s could not be started: %s." % (program, os.strerror(error.errno))
+    return "%s could not be started: %s." % (program, error.strerror)
 
 
 def failure_record(reason: str, message: str, attempt: int = 1) -> Json:

@@ -171,7 +171,7 @@ class Supervisor:
 
     def reap(self) -> bool:
         """Whether the command has ended."""
-        if self.status is None:
+        if self.status is None and self.child is not None:
             pid, status = os.waitpid(self.child, os.WNOHANG)
             if pid:
                 self.status = status
@@ -188,7 +188,7 @@ class Supervisor:
             if descriptor == self.wakeup:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self.wakeup, 4096)
-            else:
+            elif output is not None:
                 chunk = os.read(output, CHUNK)
         return chunk
 
@@ -220,9 +220,10 @@ class Supervisor:
         self.drain(output, open_end)
         os.close(output)
         self.child = None
-        if os.WIFSIGNALED(self.status):
-            return None, os.WTERMSIG(self.status)
-        return os.WEXITSTATUS(self.status), None
+        status = self.status or 0
+        if os.WIFSIGNALED(status):
+            return None, os.WTERMSIG(status)
+        return os.WEXITSTATUS(status), None
 
     def drain(self, output: int, open_end: bool) -> None:
         """What is left in the pipe, once nobody of the command's is there to write any more."""
