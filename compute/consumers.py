@@ -156,7 +156,8 @@ class LogConsumer:
             try:
                 said = json.loads(message.get("text") or message.get("bytes") or "")
                 if "ack" in said:
-                    self.acknowledged = int(said["ack"])
+                    # One that crossed a skip on its way must not take us back: nobody would ever make up for it.
+                    self.acknowledged = max(int(said["ack"]), self.acknowledged or 0)
                 else:
                     self.order = (str(said["stream"]), max(int(said["from"]), 0))
             except (ValueError, TypeError, KeyError):

@@ -1,0 +1,5 @@
+"""The studio with one page more, which shows nothing but the log view of a unit."""
+
+from studio.settings import *  # noqa: F403
+
+ROOT_URLCONF = "tests.compute.log_page"
