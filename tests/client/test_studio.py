@@ -112,8 +112,10 @@ LOOK = """
 import json
 web_service.wait_for_deployment(show_output=True)
 print('FOUND ' + json.dumps({
-    'metrics': run.get_metrics(), 'status': run.get_status(), 'model': [model.name, model.version, model.model_framework],
-    'resources': model.resource_configuration.serialize(), 'answer': web_service.run('{"data": [[5.1, 3.5, 1.4, 0.2]]}'),
+    'metrics': run.get_metrics(), 'status': run.get_status(),
+    'model': [model.name, model.version, model.model_framework],
+    'resources': model.resource_configuration.serialize(),
+    'answer': web_service.run('{"data": [[5.1, 3.5, 1.4, 0.2]]}'),
     'keys': len(set(web_service.get_keys())), 'files': run.get_file_names(), 'state': web_service.state,
     'log': run.get_details_with_logs()['logFiles']['user_logs/std_log.txt'],
 }))

@@ -105,6 +105,8 @@ class Transport:
                     target.write(piece)
                     done += len(piece)
                     piece = found.read(_PIECE)
+                if found.length:  # http.client ends a read with a size silently when the connection is lost
+                    raise http.client.IncompleteRead(b"", found.length)
             except (TimeoutError, ConnectionError, socket.timeout, http.client.HTTPException) as error:
                 self.close()
                 if attempt == RETRIES - 1:

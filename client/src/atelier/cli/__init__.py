@@ -12,7 +12,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 refused or failed, 2 wrong use, 3 the run that was waited for failed, 130 interrupted."""
     from atelier.exceptions import ActivityFailedException, AzureMLException
 
-    arguments = build().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    # What follows -- belongs to the script, whatever it looks like.
+    cut = words.index("--") if "--" in words else len(words)
+    parser = build()
+    arguments = parser.parse_args(words[:cut])
+    arguments.script_arguments = words[cut + 1 :]
+    if arguments.script_arguments and not hasattr(arguments, "script"):
+        parser.error("only `run submit` takes arguments after --")
     try:
         return int(arguments.call(arguments) or 0)
     except ActivityFailedException as error:

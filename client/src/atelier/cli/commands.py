@@ -63,7 +63,7 @@ def run_submit(arguments: argparse.Namespace) -> int | None:
     config = ScriptRunConfig(
         arguments.source,
         arguments.script,
-        arguments.arguments,
+        arguments.script_arguments,
         compute_target=arguments.target,
         environment=environment_of(arguments, workspace, f"{name}-env"),
     )

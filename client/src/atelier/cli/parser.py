@@ -48,9 +48,13 @@ def _sessions(add: Any, words: Any, group: Any) -> None:
 
 
 def _runs(add: Any, run: Any) -> None:
-    submit = add(run, "submit", commands.run_submit, "send a folder and run a script of it")
+    submit = add(
+        run,
+        "submit",
+        commands.run_submit,
+        "send a folder and run a script of it; what follows -- are the script's arguments",
+    )
     submit.add_argument("script", help="path of the script in the folder")
-    submit.add_argument("arguments", nargs="*", help="arguments of the script; put -- before those that begin with -")
     submit.add_argument("--source", default=".", help="the folder (the working folder)")
     submit.add_argument("--experiment", "-e", help="its experiment (the name of the folder)")
     submit.add_argument("--target", "-t", default="local")

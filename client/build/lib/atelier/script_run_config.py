@@ -1,0 +1,101 @@
+"""What to submit: a source folder, its script or command, where and in what it runs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atelier.environment import Environment
+from atelier.exceptions import UserErrorException
+from atelier.runconfig import DEFAULT_SECONDS, DockerConfiguration, RunConfiguration
+
+if TYPE_CHECKING:
+    from atelier.workspace import Workspace
+
+
+class ScriptRunConfig:
+    """``run_config`` may be changed until the submit."""
+
+    MAX_RUN_DURATION_SECONDS_DEFAULT = DEFAULT_SECONDS
+
+    def __init__(
+        self,
+        source_directory: str | os.PathLike[str] | None = None,
+        script: str | None = None,
+        arguments: list[Any] | None = None,
+        run_config: RunConfiguration | None = None,
+        _telemetry_values: Any = None,
+        compute_target: Any = None,
+        environment: Environment | None = None,
+        distributed_job_config: Any = None,
+        resume_from: Any = None,
+        max_run_duration_seconds: int | None = DEFAULT_SECONDS,
+        command: str | list[str] | None = None,
+        docker_runtime_config: DockerConfiguration | None = None,
+    ) -> None:
+        if script and command:
+            raise UserErrorException("Give either script= or command=, not both.")
+        if distributed_job_config is not None:
+            raise UserErrorException("distributed_job_config: no target here runs one job on several nodes.")
+        self.source_directory = str(source_directory or ".")
+        self.script = script or (run_config.script if run_config else None)
+        self.arguments = list(arguments if arguments is not None else run_config.arguments if run_config else [])
+        self.command = command
+        self.run_config = run_config or RunConfiguration()
+        if compute_target is not None:
+            self.run_config.target = compute_target
+        if environment is not None:
+            self.run_config.environment = environment
+            self.run_config._environment_given = True
+        if run_config is None or max_run_duration_seconds != DEFAULT_SECONDS:
+            self.run_config.max_run_duration_seconds = max_run_duration_seconds
+        if docker_runtime_config is not None:
+            self.run_config.docker = docker_runtime_config
+
+    def _request(self, workspace: Workspace, snapshot: str) -> dict[str, Any]:
+        """The body of the submit."""
+        config = self.run_config
+        if config.framework not in ("Python", "python"):
+            raise UserErrorException(f"framework {config.framework!r}: targets here run Python scripts and commands.")
+        environment = config.environment
+        seconds = config.max_run_duration_seconds
+        command = self.command if self.command is not None else config.command
+        asked: dict[str, Any] = {
+            "script": (self.script or "").replace(os.sep, "/"),
+            "arguments": [_argument(argument) for argument in self.arguments],
+            "command": None
+            if not command
+            else shlex.split(command)
+            if isinstance(command, str)
+            else [_argument(c) for c in command],
+            "snapshot": snapshot,
+            "target": config.target,
+            "environment": environment._reference(workspace) if self._has_environment() else None,
+            "environment_variables": {key: str(value) for key, value in environment.environment_variables.items()},
+            "time_limit_s": None if not seconds or seconds >= DEFAULT_SECONDS else int(seconds),
+        }
+        return asked
+
+    def _has_environment(self) -> bool:
+        """Whether an environment was given or set up; else the run has the target's own Python."""
+        environment = self.run_config.environment
+        touched = environment.python.user_managed_dependencies or any(
+            True for _ in environment.python.conda_dependencies.as_dict()["dependencies"]
+        )
+        return bool(self.run_config._environment_given or environment.name or touched)
+
+    def _check(self) -> None:
+        folder = Path(self.source_directory)
+        if not folder.is_dir():
+            raise UserErrorException(f"There is no source folder {folder.resolve()}.")
+        if not self.script and not self.command and not self.run_config.command:
+            raise UserErrorException("What is to run? Give script= or command=.")
+        if self.script and not (folder / self.script).is_file():
+            raise UserErrorException(f"There is no script {self.script} in {folder.resolve()}.")
+
+
+def _argument(value: Any) -> str:
+    """Arguments travel as texts, as the script will see them."""
+    return str(value)

@@ -1,0 +1,1 @@
+"""The Azure ML v1 names, answered by Atelier's client: every name here is an object of ``atelier``."""
