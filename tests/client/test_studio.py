@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -372,7 +373,8 @@ def test_the_command_line(script: Script, stack: Stack, token: str, folder: Path
 
 def test_the_distribution_can_be_built_and_installed(tmp_path: Path) -> None:
     target = tmp_path / "site"
-    source = SOURCE.parent
+    source = tmp_path / "client"
+    shutil.copytree(SOURCE.parent, source, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
     done = subprocess.run(
         ["uv", "pip", "install", "--python", sys.executable, "--no-deps", "--target", str(target), str(source)],
         capture_output=True,

@@ -1,7 +1,0 @@
-"""``python -m atelier``."""
-
-import sys
-
-from atelier.cli import main
-
-sys.exit(main())

@@ -1,1 +1,0 @@
-"""The Azure ML v1 names, answered by Atelier's client: every name here is an object of ``atelier``."""

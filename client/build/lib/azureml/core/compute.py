@@ -1,9 +1,0 @@
-"""``azureml.core.compute``."""
-
-from atelier.compute import ComputeTarget, LocalTarget
-from atelier.exceptions import ComputeTargetException
-from atelier.later import absent
-
-__all__ = ["ComputeTarget", "ComputeTargetException", "LocalTarget"]
-
-__getattr__ = absent(__name__)

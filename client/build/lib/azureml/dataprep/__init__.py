@@ -1,5 +1,0 @@
-"""``azureml.dataprep``: not in this client yet."""
-
-from atelier.later import refuse
-
-refuse(__name__)

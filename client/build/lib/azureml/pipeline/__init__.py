@@ -1,5 +1,0 @@
-"""``azureml.pipeline``: not in this client yet."""
-
-from atelier.later import refuse
-
-refuse(__name__)
