@@ -28,7 +28,8 @@ session[SESSION_KEY], session[HASH_SESSION_KEY] = str(owner.pk), owner.get_sessi
 session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
 session.save()
 import json
-print(json.dumps({"token": token_create(user=owner, name="bench")[1], "run": run.run_id, "session": session.session_key}))
+token = token_create(user=owner, name="bench")[1]
+print(json.dumps({"token": token, "run": run.run_id, "session": session.session_key}))
 """
 
 

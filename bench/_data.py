@@ -92,7 +92,8 @@ def make_runs(workspace: Any, user: Any, *, count: int = 100_000, experiments: i
 
     began, rng, now = time.perf_counter(), random.Random(seed), timezone.now()  # noqa: S311 - made-up numbers
     series = [
-        Experiment.objects.get_or_create(workspace=workspace, name=f"bench-{index:02d}")[0] for index in range(experiments)
+        Experiment.objects.get_or_create(workspace=workspace, name=f"bench-{index:02d}")[0]
+        for index in range(experiments)
     ]
     first = _next_id(Run)
     numbers = {experiment.pk: experiment.run_count for experiment in series}
@@ -127,7 +128,9 @@ def make_runs(workspace: Any, user: Any, *, count: int = 100_000, experiments: i
         Experiment.objects.bulk_update(series, ["run_count", "last_run_at"])
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
-                cursor.execute("SELECT setval(pg_get_serial_sequence('runs_run', 'id'), (SELECT MAX(id) FROM runs_run))")
+                cursor.execute(
+                    "SELECT setval(pg_get_serial_sequence('runs_run', 'id'), (SELECT MAX(id) FROM runs_run))"
+                )
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")

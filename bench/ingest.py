@@ -56,7 +56,8 @@ with connection.cursor() as cursor:
     cursor.execute("CREATE TABLE bench_point (id INTEGER PRIMARY KEY, name TEXT, step REAL, at REAL, value REAL)")
     began = time.perf_counter()
     for index in range({count}):
-        cursor.execute("INSERT INTO bench_point (name, step, at, value) VALUES (%s, %s, %s, %s)", ["loss", index, 1.0, 2.0])
+        row = ["loss", index, 1.0, 2.0]
+        cursor.execute("INSERT INTO bench_point (name, step, at, value) VALUES (%s, %s, %s, %s)", row)
     print({count} / (time.perf_counter() - began))
     cursor.execute("DROP TABLE bench_point")
 """

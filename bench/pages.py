@@ -60,7 +60,9 @@ def _writer_beside_a_client_that_goes_away(stack: Stack, access: dict[str, str])
     longest = 0.0
     for _turn in range(20):
         with contextlib.closing(socket.create_connection(("127.0.0.1", stack.port))) as gone:
-            gone.sendall(f"GET {slow} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: sessionid={access['session']}\r\n\r\n".encode())
+            gone.sendall(
+                f"GET {slow} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: sessionid={access['session']}\r\n\r\n".encode()
+            )
             time.sleep(0.05)
         began = time.perf_counter()
         writer.call("PATCH", path, body)
@@ -76,7 +78,7 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
         Stack(Path(folder), services=("valkey", "daphne")) as stack,
     ):
         access = prepare(stack)
-        stack.env["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
+        stack.manage("collectstatic", "--no-input", "-v", "0")  # as `up` does
         filled = _fill(stack, FILL.format(count=count, run=access["run"]))
         page = Client(stack, {"Cookie": f"sessionid={access['session']}"})
         base = "/w/bench/runs/?columns=metric:loss,metric:accuracy,param:lr"

@@ -29,7 +29,7 @@ EVERY_NAME = "*"
 
 @dataclass(frozen=True)
 class RunRow:
-    """A run with the values of the chosen columns: last values of metrics, parameters as they were written, all tags."""
+    """A run with the values of the chosen columns: last values of metrics, parameters as written, all tags."""
 
     run: Run
     metrics: dict[str, float | None] = field(default_factory=dict)
@@ -129,7 +129,7 @@ def _sort(raw: str) -> tuple[str, str, bool]:
 
 
 def _cursor(cursor: str | None, text: bool) -> Key | None:
-    """The key that a cursor holds; Invalid for one that no list with this sort gave out (``text``: it sorts by text)."""
+    """The key that a cursor holds; Invalid for one that no such list gave out (``text``: it sorts by text)."""
     if not cursor:
         return None
     phase, value, at = decode_cursor(cursor, 3)
@@ -219,9 +219,9 @@ def runs_page(
 ) -> Page[RunRow]:
     """A page of runs by key, in the same number of queries whatever is in it.
 
-    ``sort``: created, number, name, duration, status, metric:NAME or param:NAME, with ``-`` for descending; runs without
-    the value come last. ``columns``: metric:NAME and param:NAME, or metric:* and param:* for all. ``tag``: a key, or
-    (key, value). ``archived``: None for both. ``parent``: a run for its children, None for runs without a parent
+    ``sort``: created, number, name, duration, status, metric:NAME or param:NAME, with ``-`` for descending; runs
+    without the value come last. ``columns``: metric:NAME and param:NAME, or metric:* and param:* for all.
+    ``tag``: a key, or (key, value). ``archived``: None for both. ``parent``: a run for its children, None for runs without a parent
     (a search looks among children too), ... for all.
     """
     limit = max(1, min(limit, MAX_LIMIT))
@@ -282,7 +282,7 @@ def _values(model: Any, column: str, runs: dict[int, Run], names: set[str]) -> I
 
 
 def _distinct_names(model: Any, workspace: Workspace, experiment: Experiment | None, limit: int) -> list[str]:
-    """The different names in an index, by jumping from one to the next: a million rows with ten names cost ten steps."""
+    """The different names in an index, by jumping from one to the next: ten names in a million rows cost ten steps."""
     table = connection.ops.quote_name(model._meta.db_table)
     scope, value = ("experiment_id", experiment.pk) if experiment else ("workspace_id", workspace.pk)
     # Names of tables and columns are ours; values are bound.

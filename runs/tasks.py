@@ -21,7 +21,7 @@ GRACE_S = 24 * 3600
 
 @shared_task(name="runs.housekeeping")
 def housekeeping() -> int:
-    """Drop snapshots that were never submitted, files that no snapshot holds and parts of broken uploads; bytes freed."""
+    """Drop snapshots that were never submitted, files that no snapshot holds, parts of uploads; bytes freed."""
     freed = 0
     for workspace in Workspace.objects.iterator():
         with transaction.atomic():

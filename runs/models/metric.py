@@ -61,7 +61,7 @@ class MetricChunk(models.Model):
 
 
 class MetricRecord(models.Model):
-    """One entry of a series that is not scalar: a row, a table, a list, an image's artifact path, a confusion matrix."""
+    """One entry of a series that is not scalar: a row, a table, a text, an image's artifact path, a matrix."""
 
     series = models.ForeignKey(MetricSeries, on_delete=models.CASCADE, related_name="records")
     index = models.PositiveBigIntegerField()

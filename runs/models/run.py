@@ -44,7 +44,7 @@ class Run(models.Model):
     notes = models.TextField(blank=True)
     output_bytes = models.BigIntegerField(default=0)
     duration_s = models.FloatField(null=True, blank=True)  # written at the end, so that lists sort by it
-    idempotency_key = models.CharField(max_length=200, null=True, blank=True)
+    idempotency_key = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001 - NULL is never a duplicate
     request_digest = models.CharField(max_length=64, blank=True)
 
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
@@ -102,7 +102,7 @@ class RunProperty(models.Model):
 
 
 class RunParameter(models.Model):
-    """A parameter of a run, read from its arguments (``--lr 0.1``) or logged. ``number`` when the value is one, for sorting.
+    """A parameter of a run, read from its arguments (``--lr 0.1``) or logged. ``number`` when it is one, for sorting.
 
     workspace and experiment are repeated from the run so that a list of 100,000 runs sorts from the index alone.
     """

@@ -73,7 +73,7 @@ def open_zip(handle: IO[bytes]) -> zipfile.ZipFile:
 
 
 def entries(archive: zipfile.ZipFile) -> list[tuple[str, zipfile.ZipInfo]]:
-    """(path, entry) of the plain files, in the archive's order; raises Invalid for the first that must not be unpacked."""
+    """(path, entry) of the plain files, in their order; raises Invalid for the first that must not be unpacked."""
     return [(_check(info), info) for info in archive.infolist() if not info.is_dir()]
 
 

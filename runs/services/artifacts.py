@@ -40,7 +40,7 @@ class FileInfo:
 
 def _info(name: str, path: str | Path) -> FileInfo | None:
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
     except OSError:
         return None
     return FileInfo(name, status.st_size, status.st_mtime, kind_of(name))
@@ -60,9 +60,12 @@ def _walk(root: Path, prefix: str) -> Iterator[FileInfo]:
             name = before + entry.name
             if entry.is_dir(follow_symlinks=False):
                 waiting.append((entry.path, name + "/"))
-            elif entry.is_file() and (not entry.is_symlink() or places.inside(entry.path, real_root)):
-                if info := _info(name, entry.path):
-                    yield info
+            elif (
+                entry.is_file()
+                and (not entry.is_symlink() or places.inside(entry.path, real_root))
+                and (info := _info(name, entry.path))
+            ):
+                yield info
 
 
 def _areas(run: Run) -> list[tuple[Path, str]]:
@@ -104,7 +107,7 @@ def _entries(folder: Path, before: str) -> Iterator[tuple[str, bool, str]]:
 
 
 def list_folder(run: Run, prefix: str = "", *, cursor: str | None = None, limit: int = 500) -> Page[FileInfo]:
-    """The folders and files directly in one folder of the run, by name, in pages: 100,000 files are read as names only."""
+    """The folders and files directly in one folder of the run, by name, in pages. Of 100,000 only names are read."""
     prefix = storage.clean_relative(prefix) if prefix.strip("./") else ""
     before = prefix + "/" if prefix else ""
     names: dict[str, tuple[bool, str]] = {}
@@ -134,7 +137,7 @@ def list_folder(run: Run, prefix: str = "", *, cursor: str | None = None, limit:
 
 
 def _entry(name: str, is_folder: bool, path: str) -> FileInfo | None:
-    return FileInfo(name, 0, os.stat(path).st_mtime, "folder") if is_folder else _info(name, path)
+    return FileInfo(name, 0, Path(path).stat().st_mtime, "folder") if is_folder else _info(name, path)
 
 
 def open_file(run: Run, path: str) -> Path:

@@ -7,7 +7,6 @@ file that comes back while it is being thrown away is never lost.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 from collections.abc import Callable, Iterable
@@ -138,4 +137,4 @@ def _unlink(workspace: Workspace, gone: list[str]) -> None:
         for sha256 in gone:
             if sha256 not in alive:
                 with suppress(FileNotFoundError):
-                    os.unlink(storage.blob_path(workspace.pk, sha256))
+                    storage.blob_path(workspace.pk, sha256).unlink()

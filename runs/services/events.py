@@ -1,4 +1,4 @@
-"""Events of a run into the database: lines of events.jsonl, or the same objects by REST. Both end in ``ingest_objects``.
+"""Events of a run into the database: lines of events.jsonl, or the same objects by REST.
 
 Called inside the transaction that moves the offset in the file, so each line counts exactly once. A line that cannot
 be read is counted and noted on the run, and never stops the ones after it.
@@ -208,7 +208,7 @@ def collect_objects(objects: Iterable[Any]) -> Collected:
 
 
 def ingest_lines(run: Run, lines: Iterable[bytes]) -> int:
-    """Complete lines of events.jsonl into the database; how many could not be used. Never raises for what is in a line."""
+    """Complete lines of events.jsonl into the database; how many could not be used. Nothing in a line raises."""
     found = collect_lines(lines)
     _write(run, found)
     return found.bad

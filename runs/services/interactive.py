@@ -128,7 +128,7 @@ def error_record(error: Any) -> dict[str, Any]:
 def run_complete(run: Run, *, user: User | None = None, request: HttpRequest | None = None) -> Run:
     """Ends an interactive run well. Again on a completed run: nothing changes. Conflict where it ended otherwise.
 
-    Scripts that were submitted say ``run.complete()`` too; there the end of the command is the end, and this does nothing.
+    Scripts that were submitted say ``run.complete()`` too; there the end of the command counts, and this does nothing.
     """
     if run.type != "interactive":
         return run

@@ -249,7 +249,7 @@ def run_delete(runs: Iterable[Run], *, user: User | None, request: HttpRequest |
 
 
 def snapshots_delete(workspace: Workspace, snapshots: list[Snapshot]) -> None:
-    """Snapshots that no run uses, and the blobs that nothing holds any more. Inside a transaction with the blobs' lock."""
+    """Snapshots that no run uses, and the blobs that nothing holds then. Inside a transaction with the blobs' lock."""
     gone: set[str] = set()
     for snapshot in snapshots:
         held = {file["sha256"] for file in snapshot.files}

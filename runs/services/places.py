@@ -54,7 +54,7 @@ def own_files(run: Run) -> dict[str, Path]:
 
 
 def place(run: Run, raw: str) -> tuple[Path, str]:
-    """(root, path below it) of a name in one of the run's folders, there or not; raises Invalid for Atelier's own names."""
+    """(root, path below it) of a name in one of the run's folders, there or not; Invalid for Atelier's own names."""
     name = storage.clean_relative(raw)
     head, _slash, rest = name.partition("/")
     if head in ("outputs", "logs") and rest:

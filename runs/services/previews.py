@@ -23,15 +23,15 @@ IMAGES = {
 }
 TABLES = {".csv": ",", ".tsv": "\t"}
 TEXTS = frozenset({
-    ".txt", ".log", ".py", ".md", ".yml", ".yaml", ".toml", ".cfg", ".ini", ".sh", ".html", ".htm", ".svg", ".xml", ".js",
-    ".css", ".sql", ".r", ".tex", ".out", ".err", ".jsonl", ".ndjson", ".rst",
+    ".txt", ".log", ".py", ".md", ".yml", ".yaml", ".toml", ".cfg", ".ini", ".sh", ".html", ".htm", ".svg", ".xml",
+    ".js", ".css", ".sql", ".r", ".tex", ".out", ".err", ".jsonl", ".ndjson", ".rst",
 })  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Preview:
-    """``kind``: text, image, csv, json, notebook or binary. ``size`` of the file in bytes; ``truncated`` when more of it
-    is not shown. ``rows`` of a table: lists of texts, the header first. ``mime`` of an image, else empty."""
+    """``kind``: text, image, csv, json, notebook or binary. ``size`` of the file in bytes; ``truncated`` when more
+    of it is not shown. ``rows`` of a table: lists of texts, the header first. ``mime`` of an image, else empty."""
 
     kind: str
     size: int

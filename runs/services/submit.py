@@ -1,4 +1,4 @@
-"""From a request to a run: everything is checked first, then the run and its unit are written together or not at all."""
+"""From a request to a run: all is checked first, then the run and its unit are written together or not at all."""
 
 from __future__ import annotations
 
@@ -100,7 +100,8 @@ def check_experiment(name: str) -> str:
     if not EXPERIMENT_NAME.match(name or ""):
         raise Invalid(
             _(
-                "An experiment's name has 1 to 255 letters, digits, dots, dashes and underscores, and starts with a letter or digit."
+                "An experiment's name has 1 to 255 letters, digits, dots, dashes and underscores, and starts with a "
+                "letter or a digit."
             ),
             field="experiment",
         )
@@ -158,7 +159,7 @@ def _argv(script: str, arguments: list[str], command: list[str]) -> list[str]:
 
 
 def run_environment(workspace: Workspace, experiment: Experiment, run_id: str, number: int) -> dict[str, str]:
-    """The variables by which a script, and code written for v1, knows where it is. The token is added by ``compute``."""
+    """The variables by which a script, and code written for v1, knows where it is. ``compute`` adds the token."""
     return {
         "AZUREML_RUN_ID": run_id,
         "AZUREML_ARM_SUBSCRIPTION": workspace.subscription_id,
@@ -229,7 +230,7 @@ def earlier(workspace: Workspace, user: User, key: str | None, digest: str) -> R
     if run is not None and run.request_digest != digest:
         raise Conflict(
             _(
-                "The idempotency key %(key)s was used for another request (run %(run)s). Use a new key for a new request."
+                "The idempotency key %(key)s was used for another request (run %(run)s): use a new key."
             )
             % {"key": key, "run": run.run_id}
         )
@@ -381,7 +382,7 @@ CHANGES = frozenset({
 
 
 def run_resubmit(run: Run, *, user: User, **changes: Any) -> Run:
-    """A new run like ``run`` with ``changes`` (keyword arguments of ``run_submit``). Interactive runs cannot be resubmitted."""
+    """A new run like ``run`` with ``changes`` (keyword arguments of ``run_submit``). Not for interactive runs."""
     if run.type != "script":
         raise Conflict(
             _("%(run)s was reported by a script and not submitted: there is nothing to submit again.") % {"run": run}

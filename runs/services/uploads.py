@@ -54,7 +54,7 @@ def upload_state(run: Run, path: str) -> UploadState:
 
 
 def put_chunk(run: Run, path: str, offset: int, stream: IO[bytes], total: int | None = None) -> UploadState:
-    """Bytes of a file from ``offset`` on; the file is in its place once ``total`` bytes are here (None: with this piece).
+    """Bytes of a file from ``offset`` on; the file is in its place once ``total`` bytes came (None: with this piece).
 
     An offset equal to what is here appends, a lower one drops the overlap, a higher one raises Conflict, whose
     ``size`` is where to go on. Streams: nothing is held in memory. Raises TooLarge when the disk is full.

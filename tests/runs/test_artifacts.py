@@ -21,8 +21,9 @@ pytestmark = pytest.mark.django_db
 def folder(run: Run) -> Path:
     root = places.directory(run)
     for name, content in {
-        "outputs/model.pkl": b"\x80\x00", "outputs/deep/a.txt": b"hello", "logs/x.log": b"line\n", "stdout.log": b"out\n",
-        "artifacts/models/m.bin": b"m", "spec.json": b"secret", "exit.json": b'{"code": 0}', "code/train.py": b"print()",
+        "outputs/model.pkl": b"\x80\x00", "outputs/deep/a.txt": b"hello", "logs/x.log": b"line\n",
+        "stdout.log": b"out\n", "artifacts/models/m.bin": b"m", "spec.json": b"secret", "exit.json": b'{"code": 0}',
+        "code/train.py": b"print()",
     }.items():  # fmt: skip
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
@@ -69,7 +70,8 @@ def test_folders_in_pages(run: Run, folder: Path) -> None:
         (folder / "outputs" / f"f{index:02d}").write_bytes(b"x")
     page = artifacts.list_folder(run)
     assert [(item.path, item.kind) for item in page.items] == [
-        ("logs", "folder"), ("models", "folder"), ("outputs", "folder"), ("system_logs", "folder"), ("user_logs", "folder"),
+        ("logs", "folder"), ("models", "folder"), ("outputs", "folder"), ("system_logs", "folder"),
+        ("user_logs", "folder"),
     ]  # fmt: skip
     names: list[str] = []
     cursor = None
@@ -92,7 +94,8 @@ def test_zip_of_a_prefix(run: Run, folder: Path) -> None:
 
 
 def test_an_upload_goes_on_where_it_stopped(run: Run) -> None:
-    put = lambda offset, data, total=10, path="outputs/m.bin": artifacts.put_chunk(run, path, offset, io.BytesIO(data), total)  # noqa: E731
+    def put(offset: int, data: bytes, total: int | None = 10, path: str = "outputs/m.bin") -> artifacts.UploadState:
+        return artifacts.put_chunk(run, path, offset, io.BytesIO(data), total)
     assert put(0, b"01234") == artifacts.UploadState(5, False)
     with pytest.raises(NotFound):
         artifacts.open_file(run, "outputs/m.bin")
@@ -142,7 +145,9 @@ def test_bounded_previews(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("é" * 400_000)
     text = previews.preview_file(tmp_path / "a.log", "a.log")
     assert text.truncated and len(text.text.encode()) <= previews.MAX_TEXT
-    cells = [{"cell_type": "code", "source": ["print(1)\n"], "outputs": [{"text": ["1\n"]}, {"data": {"text/html": "<b>"}}]}]
+    cells = [
+        {"cell_type": "code", "source": ["print(1)\n"], "outputs": [{"text": ["1\n"]}, {"data": {"text/html": "<b>"}}]}
+    ]
     (tmp_path / "n.ipynb").write_text(json.dumps({"cells": cells}))
     notebook = previews.preview_file(tmp_path / "n.ipynb", "n.ipynb")
     assert notebook.kind == "notebook" and "print(1)" in notebook.text and "> 1" in notebook.text
@@ -150,7 +155,9 @@ def test_bounded_previews(tmp_path: Path) -> None:
 
 
 def test_a_model_that_the_script_saved_beside_itself(run: Run, folder: Path, team: Any) -> None:
-    run.snapshot = snapshots.snapshot_from_texts(team.workspace, {"train.py": "print()", "old.joblib": "v1", "changed.pkl": "aa"})
+    run.snapshot = snapshots.snapshot_from_texts(
+        team.workspace, {"train.py": "print()", "old.joblib": "v1", "changed.pkl": "aa"}
+    )
     run.save()
     code = folder / "code"
     (code / "model.joblib").write_bytes(b"model")

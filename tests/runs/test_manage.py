@@ -68,7 +68,9 @@ def test_cancel(run: Run, team: Any, snapshot: Snapshot, target: Target) -> None
     assert sent.status == "Canceled" and sent.ended_at is not None
 
 
-def test_delete_frees_what_nothing_else_holds(team: Any, target: Target, django_capture_on_commit_callbacks: Any) -> None:
+def test_delete_frees_what_nothing_else_holds(
+    team: Any, target: Target, django_capture_on_commit_callbacks: Any
+) -> None:
     def sent(files: dict[str, str]) -> Run:
         run = submit.run_submit(
             workspace=team.workspace, user=team.owner, experiment="e", script="a.py", arguments=["--lr", 1],

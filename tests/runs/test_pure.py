@@ -86,7 +86,10 @@ def test_points_out_of_order_are_drawn_in_order() -> None:
 @pytest.mark.parametrize(
     ("files", "kept"),
     [
-        ({".amlignore": b"*.csv\n", ".gitignore": b"*.py\n", "a.py": b"", "b.csv": b""}, {".amlignore", ".gitignore", "a.py"}),
+        (
+            {".amlignore": b"*.csv\n", ".gitignore": b"*.py\n", "a.py": b"", "b.csv": b""},
+            {".amlignore", ".gitignore", "a.py"},
+        ),
         ({".gitignore": b"data/\n!data/keep\n", "a.py": b"", "data/x": b""}, {".gitignore", "a.py"}),
         ({"a.py": b"", ".git/config": b"", "__pycache__/a.pyc": b"", "p/__pycache__/x.pyc": b""}, {"a.py"}),
         ({".amlignore": b"!.git/\n*\n!a.py\n", "a.py": b"", ".git/config": b""}, {"a.py"}),
@@ -111,7 +114,11 @@ JSON = st.recursive(
 KINDS = st.sampled_from(["metric", "metrics", "row", "table", "tag", "property", "param", "description", "status", "x"])
 
 
-@given(st.lists(JSON | st.fixed_dictionaries({"k": KINDS, "n": JSON, "v": JSON}, optional={"s": JSON, "t": JSON, "d": JSON})))
+@given(
+    st.lists(
+        JSON | st.fixed_dictionaries({"k": KINDS, "n": JSON, "v": JSON}, optional={"s": JSON, "t": JSON, "d": JSON})
+    )
+)
 def test_any_object_is_taken_or_noted(objects: list[object]) -> None:
     found = collect_objects(objects)
     assert 0 <= found.bad <= len(objects)

@@ -20,7 +20,8 @@ import json, os, sys, time
 print("args", sys.argv[1:], flush=True)
 with open("../events.jsonl", "a") as events:
     for step in range(5):
-        events.write(json.dumps({"k": "metric", "n": "loss", "v": 1.0 / (step + 1), "s": step, "t": time.time()}) + "\\n")
+        event = {"k": "metric", "n": "loss", "v": 1.0 / (step + 1), "s": step, "t": time.time()}
+        events.write(json.dumps(event) + "\\n")
     events.write("broken\\n")
 with open("outputs/model.txt", "w") as out:
     out.write(os.environ["AZUREML_RUN_ID"])
@@ -50,8 +51,9 @@ def send(team: Any) -> Any:
     def go(script: str, **options: Any) -> Run:
         return submit.run_submit(
             workspace=team.workspace, user=team.contributor, experiment="real", script="train.py",
-            arguments=options.pop("arguments", []), snapshot=snapshots.snapshot_from_texts(team.workspace, {"train.py": script}),
-            target=target, environment=None, **options,
+            arguments=options.pop("arguments", []),
+            snapshot=snapshots.snapshot_from_texts(team.workspace, {"train.py": script}), target=target,
+            environment=None, **options,
         )  # fmt: skip
 
     return go
@@ -59,7 +61,13 @@ def send(team: Any) -> Any:
 
 def test_a_run_from_submit_to_its_outputs(send: Any) -> None:
     run = finish(send(SCRIPT, arguments=["--lr", 0.5]))
-    assert run.status == "Completed" and run.error is None and run.started_at and run.ended_at and run.duration_s is not None
+    assert (
+        run.status == "Completed"
+        and run.error is None
+        and run.started_at
+        and run.ended_at
+        and run.duration_s is not None
+    )
     assert run_metrics(run)["loss"] == [1.0, 0.5, 1 / 3, 0.25, 0.2]
     assert MetricSeries.objects.get(run=run).count == 5
     assert "1 events could not be used" in run.warnings[-1]

@@ -23,7 +23,9 @@ def runs(team: Any) -> list[Run]:
     """24 runs in two experiments; two thirds have a metric, with values that come more than once."""
     made = []
     for index in range(24):
-        run = run_start_interactive(team.workspace, team.owner, f"e{index % 2}", name=f"n{index % 5}", tags={"i": index % 3})
+        run = run_start_interactive(
+            team.workspace, team.owner, f"e{index % 2}", name=f"n{index % 5}", tags={"i": index % 3}
+        )
         events: list[dict[str, Any]] = [{"k": "param", "n": "lr", "v": random.Random(index).choice([0.1, 0.2, "auto"])}]
         if index % 3:
             events.append({"k": "metric", "n": "loss", "v": index % 4 if index != 7 else "NaN"})
@@ -45,8 +47,8 @@ def everything(workspace: Any, limit: int, **options: Any) -> list[selectors.Run
         assert len(page.items) == limit
 
 
-@pytest.mark.parametrize("sort", ["metric:loss", "-metric:loss", "param:lr", "-param:lr", "created", "-created", "name", "-name",
-                                  "duration", "status"])  # fmt: skip
+@pytest.mark.parametrize("sort", ["metric:loss", "-metric:loss", "param:lr", "-param:lr", "created", "-created", "name",
+                                  "-name", "duration", "status"])  # fmt: skip
 @pytest.mark.parametrize("limit", [1, 5, 100])
 @pytest.mark.parametrize("scoped", [False, True])
 def test_every_run_once_and_in_order(team: Any, runs: list[Run], sort: str, limit: int, scoped: bool) -> None:
@@ -109,8 +111,16 @@ def test_children_are_on_their_parents_page(team: Any, runs: list[Run]) -> None:
     assert [row.run for row in selectors.runs_page(team.workspace, search="fold").items] == [child]
 
 
-@pytest.mark.parametrize("options", [{"sort": "nothing"}, {"sort": "metric:"}, {"cursor": "x"}, {"cursor": "WzUsMSwyXQ"},
-                                     {"cursor": "WzAsbnVsbCwxXQ", "sort": "status"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sort": "nothing"},
+        {"sort": "metric:"},
+        {"cursor": "x"},
+        {"cursor": "WzUsMSwyXQ"},
+        {"cursor": "WzAsbnVsbCwxXQ", "sort": "status"},
+    ],
+)
 def test_bad_sorts_and_cursors_are_refused(team: Any, options: dict[str, str]) -> None:
     with pytest.raises(Invalid):
         selectors.runs_page(team.workspace, **options)  # type: ignore[arg-type]
@@ -151,7 +161,11 @@ def test_compare_across_experiments(team: Any, runs: list[Run]) -> None:
     found = selectors.compare(runs[:3])
     assert found.metrics == {"loss": [None, 1.0, 2.0]} and found.tags == {"i": ["0", "1", "2"]}
     changes = diff.snapshots(runs[1].snapshot, runs[2].snapshot)
-    assert [(change.path, change.state) for change in changes] == [("a.py", "changed"), ("c.py", "removed"), ("d.py", "added")]
+    assert [(change.path, change.state) for change in changes] == [
+        ("a.py", "changed"),
+        ("c.py", "removed"),
+        ("d.py", "added"),
+    ]
     lines = diff.file_diff(runs[1].snapshot, runs[2].snapshot, "a.py")
     assert lines is not None and lines[-2:] == ["-2", "+3"]
     assert diff.snapshots(runs[1].snapshot, runs[1].snapshot) == []

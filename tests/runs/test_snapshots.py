@@ -105,13 +105,21 @@ def test_a_zip_of_a_folder(team: Any) -> None:
         "project/sub/util.py": b"y",
         "project/__pycache__/train.pyc": b"z",
     }
-    assert paths(snapshots.snapshot_from_zip(team.workspace, zipped(files))) == [".amlignore", "sub/util.py", "train.py"]
+    assert paths(snapshots.snapshot_from_zip(team.workspace, zipped(files))) == [
+        ".amlignore",
+        "sub/util.py",
+        "train.py",
+    ]
     whole = snapshots.snapshot_from_zip(team.workspace, zipped(files), strip_root=False)
     assert "project/train.py" in paths(whole)
 
 
 def test_a_folder_dropped_on_the_page(team: Any) -> None:
-    given = [("p/.gitignore", io.BytesIO(b"data\n"), 0o644), ("p/a.py", io.BytesIO(b"1"), 0o644), ("p/data/x", io.BytesIO(b"2"), 0)]
+    given = [
+        ("p/.gitignore", io.BytesIO(b"data\n"), 0o644),
+        ("p/a.py", io.BytesIO(b"1"), 0o644),
+        ("p/data/x", io.BytesIO(b"2"), 0),
+    ]
     assert paths(snapshots.snapshot_from_uploads(team.workspace, given)) == [".gitignore", "a.py"]
     one = [("train.py", io.BytesIO(b"1"), 0o644)]
     assert paths(snapshots.snapshot_from_uploads(team.workspace, one)) == ["train.py"]

@@ -31,7 +31,9 @@ def test_a_submit_writes_run_and_unit(request_of: dict[str, Any], team: Any) -> 
         time_limit_s=60, name="first",
     )  # fmt: skip
     run.refresh_from_db()
-    assert run.run_id.startswith("iris_") and run.number == 1 and run.status == "NotStarted" and run.script == "train.py"
+    assert (
+        run.run_id.startswith("iris_") and run.number == 1 and run.status == "NotStarted" and run.script == "train.py"
+    )
     assert run.arguments == ["--kernel", "linear", "--penalty", "1.0", "--n", "3", "--flag", "True"]
     assert dict(run.parameters.values_list("name", "number")) == {"kernel": None, "penalty": 1, "n": 3, "flag": None}
     assert dict(run.tag_rows.values_list("key", "value")) == {"a": None, "b": "1"}
@@ -133,7 +135,11 @@ def test_numbers_are_never_shared(team: Any, run: Run) -> None:
     interactive.run_start_interactive(team.workspace, team.owner, "trial")
     assert not Experiment.objects.filter(pk=stale.pk, run_count=stale.run_count).update(run_count=9)
     made = interactive.create_children(run, user=team.owner, count=3, name="fold")
-    assert [child.number for child in made] == [3, 4, 5] and [child.name for child in made] == ["fold 1", "fold 2", "fold 3"]
+    assert [child.number for child in made] == [3, 4, 5] and [child.name for child in made] == [
+        "fold 1",
+        "fold 2",
+        "fold 3",
+    ]
     assert interactive.run_start_interactive(team.workspace, team.owner, "trial").number == 6
 
 
