@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -372,21 +373,26 @@ def test_the_command_line(script: Script, stack: Stack, token: str, folder: Path
 
 
 def test_the_distribution_can_be_built_and_installed(tmp_path: Path) -> None:
-    target = tmp_path / "site"
     source = tmp_path / "client"
     shutil.copytree(SOURCE.parent, source, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
-    done = subprocess.run(
-        ["uv", "pip", "install", "--python", sys.executable, "--no-deps", "--target", str(target), str(source)],
-        capture_output=True,
-        text=True,
-        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path), **_index()},
-    )
+    installed(tmp_path, str(source))
+
+
+def test_it_installs_from_the_studio(stack: Stack, tmp_path: Path) -> None:
+    installed(tmp_path, "atelier-client", "--index-url", f"{stack.url}/client/simple/")
+
+
+def installed(tmp_path: Path, *what: str) -> None:
+    """Installs into a folder and looks whether library and command line work from there."""
+    target = tmp_path / "site"
+    env = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path), **_index()}
+    command = ["uv", "pip", "install", "--python", sys.executable, "--no-deps", "--target", str(target), *what]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
-    assert (target / "atelier" / "cli" / "__init__.py").is_file() and (target / "azureml" / "core" / "run.py").is_file()
-    assert (target / "bin" / "atelier").is_file()
+    for words in ([str(target / "bin" / "atelier"), "version"], ["-c", "import azureml.core; print(azureml.core.Run)"]):
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env={"PYTHONPATH": str(target)})
+        assert done.returncode == 0 and done.stdout, done.stderr
 
 
 def _index() -> dict[str, str]:
-    import os
-
     return {name: value for name, value in os.environ.items() if name.startswith(("UV_", "PIP_", "SSL_"))}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Sequence
 
 from atelier.exceptions import ComputeTargetException, ServiceException, UserErrorException
 from atelier.transport import segment
@@ -55,8 +55,8 @@ class ComputeTarget:
         return str(self._data.get("description") or "")
 
     @property
-    def provisioning_errors(self) -> list[dict[str, Any]]:
-        return list(self._data.get("problems") or [])
+    def provisioning_errors(self) -> Sequence[dict[str, Any]]:
+        return self._data.get("problems") or []
 
     def refresh_state(self) -> None:
         self._data = _fetch(self.workspace, self.name)

@@ -173,9 +173,10 @@ class Environment:
     def build(self, workspace: Workspace, image_build_compute: str | None = None) -> EnvironmentBuild:
         """Start building it on the ``local`` target; a run does this by itself."""
         registered = self if self._unchanged(workspace) else self.register(workspace)
-        asked = {"version": int(str(registered.version)), "target": image_build_compute or "local"}
+        target = image_build_compute or "local"
+        asked = {"version": int(str(registered.version)), "target": target}
         workspace._call("POST", f"environments/{segment(str(self.name))}/prepare", data=asked)
-        return EnvironmentBuild(workspace, str(self.name), str(registered.version), asked["target"])
+        return EnvironmentBuild(workspace, str(self.name), str(registered.version), target)
 
     build_local = build
 

@@ -6,7 +6,7 @@ Imported by every script inside a run, so the parts that talk to the studio are 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Iterator
+from typing import TYPE_CHECKING, Any, Iterator, Sequence
 
 from atelier.events import EventFile, encode
 from atelier.exceptions import RunEnvironmentException, UserErrorException
@@ -243,14 +243,14 @@ class Run(RunFiles, RunWatch, Loggable):
 
     def create_children(
         self, count: int | None = None, tag_key: str | None = None, tag_values: Any = None
-    ) -> list[Run]:
+    ) -> Sequence[Run]:
         """``count`` runs below this one, or one for each of ``tag_values``."""
         made = self._children(self._call("POST", "/children", data={"count": count or len(tag_values or ())}), None)
         for child, value in zip(made, tag_values or ()):
             child.tag(str(tag_key), value)
         return made
 
-    def _children(self, made: Any, outputs: str | None) -> list[Run]:
+    def _children(self, made: Any, outputs: str | None) -> Sequence[Run]:
         items = (
             made["items"] if isinstance(made, dict) and "items" in made else made if isinstance(made, list) else [made]
         )

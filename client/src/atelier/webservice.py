@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Sequence
 
 from atelier.exceptions import ServiceException, UserErrorException, WebserviceException
 from atelier.transport import segment
@@ -85,7 +85,7 @@ class Webservice:
     compute_type = property(lambda self: "Local")
 
     @property
-    def models(self) -> list[Any]:
+    def models(self) -> Sequence[Any]:
         from atelier.model import Model
 
         return [Model(self.workspace, id=self._data["model"])] if self._data.get("model") else []
