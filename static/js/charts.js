@@ -128,7 +128,7 @@
       this.readout = make("span", { class: "run-chart-read at-nums" });
       this.reset = make("button", { type: "button", class: "btn btn-sm btn-ghost", hidden: "" }, w.tReset);
       this.larger = make("button", { type: "button", class: "at-icon-btn", "aria-label": `${w.tFull}: ${this.name}`, "aria-pressed": "false" }, icon("arrows-maximize"));
-      this.plotBox = make("div", { class: "run-plot", role: "img" });
+      this.plotBox = make("div", { class: "run-plot", role: "img", "aria-label": this.name });
       this.table = make("details", { class: "run-chart-table" }, make("summary", {}, w.tTable));
       this.foot = make("span", { class: "at-sub" });
       this.element = make("figure", { class: "card run-chart" },

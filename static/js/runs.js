@@ -56,8 +56,20 @@
     window.addEventListener("pageshow", draw);
   };
 
+  // Parts that ask for themselves wait while somebody answers a question, uses a menu in them or looks elsewhere:
+  // a swap would take the form away from under the answer.
+  const LIVE = '[hx-trigger^="every"]';
+  const held = (element) => document.hidden || document.querySelector("dialog[open]") || element.querySelector(".dropdown-menu.show");
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.target.matches(LIVE) && held(event.target)) event.preventDefault();
+  });
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const from = event.detail.requestConfig?.elt;
+    if (from?.matches(LIVE) && held(from)) event.detail.shouldSwap = false;
+  });
+
   document.addEventListener("DOMContentLoaded", () => {
-    document.querySelectorAll("[data-filters]").forEach(filters);
+    document.querySelectorAll("[data-filters]".forEach(filters);
     document.querySelectorAll("[data-bulk]").forEach(bulk);
   });
   document.addEventListener("click", (event) => event.target.closest("[data-close-dialog]")?.closest("dialog").close());
