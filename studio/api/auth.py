@@ -44,7 +44,7 @@ def _unit_actor(token: str) -> Actor | None:
 
 
 class BearerToken(HttpBearer):
-    """`Authorization: Bearer <token>`: a personal access token, or one that a service principal exchanged its secret for."""
+    """`Authorization: Bearer <token>`: a personal token, or one that a service principal exchanged its secret for."""
 
     units = False
 

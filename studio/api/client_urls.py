@@ -71,7 +71,10 @@ def simple_project(request: HttpRequest, name: str) -> HttpResponse:
     one = wheel()
     if _normal(name) != _normal(one.name):
         raise Http404
-    page = '<!DOCTYPE html><html lang="en"><title>{}</title><body><a href="../../files/{}#sha256={}" data-requires-python="{}">{}</a></body></html>'
+    page = (
+        '<!DOCTYPE html><html lang="en"><title>{}</title><body>'
+        '<a href="../../files/{}#sha256={}" data-requires-python="{}">{}</a></body></html>'
+    )
     return HttpResponse(format_html(page, one.name, one.filename, one.sha256, one.requires_python, one.filename))
 
 

@@ -145,9 +145,8 @@ def test_operations(table_world: World) -> None:
         for role, expected in zip(ROLES, who, strict=True):
             response = _try(table_world.clients[role], method, path, request, known)
             if not fits(expected, seen(response)):
-                wrong.append(
-                    f"{key} as {role}: {expected} expected, {seen(response)} came {getattr(response, 'content', b'')[:200]!r}"
-                )
+                said = getattr(response, "content", b"")[:200]
+                wrong.append(f"{key} as {role}: {expected} expected, {seen(response)} came {said!r}")
     assert not wrong, "\n".join(wrong)
 
 

@@ -34,7 +34,7 @@ _EVENTS = {
         "content": {
             "application/x-ndjson": {
                 "schema": {"type": "string"},
-                "example": '{"k":"metric","n":"loss","v":0.5,"s":1,"t":1760000000.0}\n{"k":"tag","n":"stage","v":"warm"}\n',
+                "example": '{"k":"metric","n":"loss","v":0.5,"s":1,"t":1760000000.0}\n{"k":"tag","n":"a","v":"b"}\n',
             },
             "application/json": {
                 "schema": {

@@ -36,6 +36,8 @@ def check_key(kind: Any, value: Any) -> Any:
     from studio.lib.errors import Invalid
 
     try:
+        if value is None or isinstance(value, (list, dict)):
+            raise ValueError(value)
         return kind.to_python(value)
     except (ValidationError, TypeError, ValueError, OverflowError):
         raise Invalid(

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from ninja import Header, Path, Query, Router, Status
 
 from runs import selectors
-from runs.models import Run
+from runs.models import Experiment, Run
 from runs.services import interactive, manage
 from runs.services import submit as submits
 from studio.accounts.models import User
@@ -98,9 +98,12 @@ def run_list(
     """Runs of the workspace: filtered, sorted by anything, paged by key."""
     place = workspace_of(request, workspace)
     key, equals, value = (tag or "").partition("=")
+    series = Experiment.objects.filter(workspace=place, name=experiment).first() if experiment else None
+    if experiment and series is None:
+        return {"items": [], "next": None}
     page = selectors.runs_page(
         place,
-        experiment=selectors.experiment_get(place, experiment) if experiment else None,
+        experiment=series,
         status=[one for one in status.split(",") if one] if status else None,
         search=search,
         tag=((key, value) if equals else key) or None,

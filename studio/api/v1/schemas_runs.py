@@ -126,8 +126,11 @@ class RunOut(Schema):
     number: int
     name: str
     experiment: str
-    status: str = Field(..., description="NotStarted, Preparing, Queued, Starting, Running, Finalizing, Completed, Failed, "
-                        "CancelRequested, Canceled or NotResponding.")  # fmt: skip
+    status: str = Field(
+        ...,
+        description="NotStarted, Preparing, Queued, Starting, Running, Finalizing, Completed, Failed, CancelRequested, "
+        "Canceled or NotResponding.",
+    )
     type: str = Field(..., description="script or interactive.")
     parent: str | None
     target: str | None

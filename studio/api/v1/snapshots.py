@@ -34,7 +34,7 @@ _UPLOAD = {
                         "paths": {
                             "type": "array",
                             "items": {"type": "string"},
-                            "description": "Path of each of the files, in their order, where the file names are not enough.",
+                            "description": "Path of each of the files, in their order.",
                         },
                     },
                 }
