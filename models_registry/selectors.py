@@ -58,6 +58,13 @@ def _moment_and_id(cursor: str) -> tuple[dt.datetime, int]:
         ) from None
 
 
+def _number(cursor: str) -> int:
+    (value,) = decode_cursor(cursor, 1)
+    if not isinstance(value, int):
+        raise Invalid(_("The cursor is not one that this list gave out: start at the first page."), field="cursor")
+    return value
+
+
 def model_get(workspace: Workspace, name: str) -> RegisteredModel:
     """Raises NotFound."""
     found = RegisteredModel.objects.select_related("workspace").filter(workspace=workspace, name=name).first()
@@ -93,7 +100,7 @@ def versions_page(model: RegisteredModel, *, cursor: str | None = None, limit: i
     """Versions, the newest first, each with ``endpoints``: the number of endpoints that serve it."""
     rows = model.versions.select_related("run", "created_by", "environment").annotate(endpoints=Count("deployments"))
     if cursor:
-        rows = rows.filter(version__lt=decode_cursor(cursor, 1)[0])
+        rows = rows.filter(version__lt=_number(cursor))
     found = list(rows.order_by("-version")[: limit + 1])
     more, found = len(found) > limit, found[:limit]
     return Page(found, encode_cursor([found[-1].version]) if more else None)
@@ -115,7 +122,7 @@ def endpoints_page(
     if search:
         rows = rows.filter(name__icontains=search)
     if cursor:
-        rows = rows.filter(name__gt=decode_cursor(cursor, 1)[0])
+        rows = rows.filter(name__gt=str(decode_cursor(cursor, 1)[0]))
     found = list(rows.select_related("created_by").order_by("name")[: limit + 1])
     more, found = len(found) > limit, found[:limit]
     deployments = {
