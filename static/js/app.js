@@ -201,8 +201,27 @@
     running = Math.max(0, running + step);
     root.classList.toggle("at-busy", running > 0);
   };
-  document.addEventListener("htmx:beforeRequest", (event) => busy(event, 1));
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    // A tab that nobody looks at does not poll; the next turn after it is shown again catches up.
+    const polls = event.target.getAttribute?.("hx-trigger")?.includes("every ");
+    if (document.hidden && polls) event.preventDefault();
+    else busy(event, 1);
+  });
   document.addEventListener("htmx:afterRequest", (event) => busy(event, -1));
+
+  // A part that is drawn again takes the keyboard's place with it: the same link or field gets the focus back.
+  let focused = null;
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const element = document.activeElement;
+    focused = null;
+    if (!element || element === event.detail.target || !event.detail.target.contains(element)) return;
+    const [kind, value] = element.id ? ["id", element.id] : ["href", "name"].map((n) => [n, element.getAttribute(n)]).find(([, v]) => v) || [];
+    if (kind) focused = `${element.localName}[${kind}="${CSS.escape(value)}"]`;
+  });
+  document.addEventListener("htmx:afterSettle", () => {
+    if (focused && document.activeElement === document.body) document.querySelector(focused)?.focus({ preventScroll: true });
+    focused = null;
+  });
 
   document.addEventListener("htmx:responseError", (event) => {
     const { xhr } = event.detail;

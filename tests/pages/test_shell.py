@@ -216,3 +216,18 @@ def test_the_second_factor_is_turned_on_and_asked_for(team):
     client.post("/account/logout/")
     asked = client.post("/account/login/", {"login": "reader", "password": "correct-horse-battery"}, follow=True)
     assert b"One more step" in asked.content and client.get(HOME).status_code == 302
+
+
+def test_the_sign_in_page_offers_the_configured_provider(settings, db):
+    app = {
+        "provider_id": "oidc",
+        "name": "Corp SSO",
+        "client_id": "x",
+        "secret": "y",
+        "settings": {"server_url": "https://id.test"},
+    }
+    settings.SOCIALACCOUNT_PROVIDERS = {"openid_connect": {"APPS": [app]}}
+    page = Client().get("/account/login/")
+    assert b"Continue with Corp SSO" in page.content and b"/account/oidc/oidc/login/" in page.content
+    ask = Client().get("/account/oidc/oidc/login/")
+    assert ask.status_code == 200 and b"at-entrance" in ask.content
