@@ -3,9 +3,10 @@
 (() => {
   "use strict";
 
-  const MAX_ROWS = 5000;
+  const MAX_ROWS = 5000; // in the page while somebody reads in it
+  const FOLLOW_ROWS = 1500; // in the page while it follows the end: what is above is loaded again when one scrolls there
   const PART = 128 * 1024; // bytes of one HTTP range
-  const PER_FRAME = 256 * 1024; // bytes that are worked off per drawing
+  const PER_FRAME = 1024 * 1024; // bytes that are worked off per drawing
   const ACK_EVERY = 128 * 1024;
   const { Writer, size, firstLines, lastLines } = window.AtelierLog;
 
@@ -96,7 +97,7 @@
 
     draw() {
       const bytes = this.dequeue();
-      const { rows, skipped, partial } = this.writer.write(bytes, MAX_ROWS);
+      const { rows, skipped, partial } = this.writer.write(bytes, this.follow ? FOLLOW_ROWS : Infinity);
       const waits = this.fresh && !rows.length && !partial && !this.ended;
       if (this.fresh && !waits) { this.lines.replaceChildren(); this.pane.replaceChildren(this.lines); this.fresh = false; }
       if (skipped) {
@@ -155,9 +156,9 @@
     }
 
     trim() {
-      const extra = this.rows.length - MAX_ROWS;
+      if (!this.follow) { if (this.rows.length > MAX_ROWS) this.hold(); return; } // the reader's place must not move
+      const extra = this.rows.length - FOLLOW_ROWS;
       if (extra <= 0) return;
-      if (!this.follow) { this.hold(); return; } // the reader's place must not move
       for (const row of this.rows.splice(0, extra)) row.element.remove();
       if (this.firstLine !== null) this.firstLine += extra;
       this.top = this.rows.length ? this.rows[0].at : this.writer.start;
