@@ -91,9 +91,10 @@ class RunForm(forms.Form):
     time_unit = forms.ChoiceField(choices=TIME_UNITS, required=False)
     idempotency_key = forms.CharField(required=False, max_length=64)
 
-    def __init__(self, *args: Any, workspace: Workspace, user: User, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, workspace: Workspace, user: User, has_command: bool = False, **kwargs: Any) -> None:
+        """``has_command``: the run that is submitted again was a command, so no script needs to be chosen."""
         super().__init__(*args, **kwargs)
-        self.workspace, self.user = workspace, user
+        self.workspace, self.user, self.has_command = workspace, user, has_command
 
     def rows(self, kind: str) -> list[tuple[str, str]]:
         """The (name, value) rows of ``variable`` or ``tag`` as they were typed, without the empty ones."""
@@ -142,6 +143,9 @@ class RunForm(forms.Form):
             data["code_name"] = (data.get("code_name") or "").strip() or "train.py"
             return
         snapshot = data.get("snapshot")
+        if self.has_command and not (data.get("script") or "").strip():
+            data["script"] = ""
+            return
         if snapshot is None:
             if "snapshot" not in self.errors:
                 self.add_error(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import uuid
 from collections.abc import Iterator
 from typing import IO, Any
@@ -58,13 +59,13 @@ def script_choices(snapshot: Snapshot | None) -> list[str]:
     return sorted(code, key=lambda name: (name.count("/"), likely.get(name, 3), name))
 
 
-def _source_context(snapshot: Snapshot | None, script: str = "") -> dict[str, Any]:
+def _source_context(snapshot: Snapshot | None, script: str = "", *, choose: bool = True) -> dict[str, Any]:
     choices = script_choices(snapshot)
     return {
         "snapshot": snapshot,
         "snapshot_files": (snapshot.files[:200] if snapshot else []),
         "script_choices": choices,
-        "script": script if script in choices else (choices[0] if choices else ""),
+        "script": script if script in choices or not (choices and choose) else choices[0],
     }
 
 
@@ -91,7 +92,8 @@ def _context(request: WorkspaceRequest, form: RunForm, origin: Run | None) -> di
         "arguments_line": form["arguments"].value() or "",
         "idempotency_key": form["idempotency_key"].value() or uuid.uuid4().hex,
         **_arguments_context(form["arguments"].value() or ""),
-        **_source_context(snapshot, form["script"].value() or ""),
+        "command_line": shlex.join(origin.command) if origin is not None else "",
+        **_source_context(snapshot, form["script"].value() or "", choose=not form.has_command),
     }
 
 
@@ -111,13 +113,13 @@ def _submit(request: WorkspaceRequest, form: RunForm, origin: Run | None) -> Run
         text = data["code"].replace("\r\n", "\n")
         snapshot = snapshots.snapshot_from_texts(request.workspace, {data["code_name"]: text})
         script = data["code_name"]
-    run = submit.run_submit(
+    return submit.run_submit(
         workspace=request.workspace,
         user=request.user,
         experiment=data["experiment"],
         script=script,
         arguments=data["arguments"],
-        command=origin.command if origin is not None and origin.command and not script else None,
+        command=origin.command if origin is not None and not script else None,
         snapshot=snapshot,
         target=data["target"],
         environment=form.environment_row(),
@@ -128,15 +130,20 @@ def _submit(request: WorkspaceRequest, form: RunForm, origin: Run | None) -> Run
         name=data.get("name") or "",
         idempotency_key=data.get("idempotency_key") or None,
         request=request,
+        action="run.submit" if origin is None else "run.resubmit",
     )
-    return run
+
+
+def _form(request: WorkspaceRequest, origin: Run | None, *args: Any, **kwargs: Any) -> RunForm:
+    has_command = origin is not None and bool(origin.command)
+    return RunForm(*args, workspace=request.workspace, user=request.user, has_command=has_command, **kwargs)
 
 
 def _handle(request: WorkspaceRequest, origin: Run | None) -> HttpResponse:
     if request.method != "POST":
         initial = forms.initial_from(origin) if origin else forms.initial_of(request.workspace)
         initial |= {name: request.GET[name] for name in ("experiment",) if request.GET.get(name)}
-        form = RunForm(initial=initial, workspace=request.workspace, user=request.user)
+        form = _form(request, origin, initial=initial)
         return render(request, "runs/new.html", _context(request, form, origin))
     data = request.POST.copy()
     failed: AtelierError | None = None
@@ -153,7 +160,7 @@ def _handle(request: WorkspaceRequest, origin: Run | None) -> HttpResponse:
                 data["script"] = names[0]
     except AtelierError as error:
         failed = error
-    form = RunForm(data, workspace=request.workspace, user=request.user)
+    form = _form(request, origin, data)
     valid = form.is_valid()
     if failed is not None:
         form.errors["snapshot"] = form.error_class([failed.detail])

@@ -14,16 +14,6 @@
     element.append(...children);
     return element;
   };
-  const icon = (name) => {
-    const sprite = document.querySelector("svg.icon use")?.getAttribute("href").split("#")[0];
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    svg.setAttribute("class", "icon");
-    svg.setAttribute("aria-hidden", "true");
-    const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
-    use.setAttribute("href", `${sprite}#${name}`);
-    svg.append(use);
-    return svg;
-  };
   const short = (value) => {
     if (value === null || value === undefined) return "–";
     if (typeof value !== "number") return String(value);
@@ -127,7 +117,7 @@
       const w = this.board.words;
       this.readout = make("span", { class: "run-chart-read at-nums" });
       this.reset = make("button", { type: "button", class: "btn btn-sm btn-ghost", hidden: "" }, w.tReset);
-      this.larger = make("button", { type: "button", class: "at-icon-btn", "aria-label": `${w.tFull}: ${this.name}`, "aria-pressed": "false" }, icon("arrows-maximize"));
+      this.larger = make("button", { type: "button", class: "at-icon-btn", "aria-label": `${w.tFull}: ${this.name}`, "aria-pressed": "false" }, this.board.element.querySelector("[data-larger]").content.cloneNode(true));
       this.plotBox = make("div", { class: "run-plot", role: "img", "aria-label": this.name });
       this.table = make("details", { class: "run-chart-table" }, make("summary", {}, w.tTable));
       this.foot = make("span", { class: "at-sub" });

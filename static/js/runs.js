@@ -69,7 +69,7 @@
   });
 
   document.addEventListener("DOMContentLoaded", () => {
-    document.querySelectorAll("[data-filters]".forEach(filters);
+    document.querySelectorAll("[data-filters]").forEach(filters);
     document.querySelectorAll("[data-bulk]").forEach(bulk);
   });
   document.addEventListener("click", (event) => event.target.closest("[data-close-dialog]")?.closest("dialog").close());

@@ -212,3 +212,18 @@ def test_pages_take_a_constant_number_of_queries(world: Any) -> None:
                 get(world, run, tab)
             counts.append(len(queries))
         assert counts[0] == counts[1] <= 22, (tab, counts)
+
+
+def test_an_interactive_run_has_every_tab(world: Any) -> None:
+    from runs.services.interactive import run_start_interactive
+
+    run = run_start_interactive(workspace=world.team.workspace, user=world.team.contributor, experiment="notebook")
+    world.log(run, *points("loss", 3))
+    for tab in ("", "live/", "overview/", "metrics/", "outputs/", "outputs/tree/", "code/", "environment/", "details/"):
+        answer = get(world, run, tab)
+        assert answer.status_code == 200, tab
+        assert "Resubmit" not in answer.content.decode(), tab
+    child = run_start_interactive(
+        workspace=world.team.workspace, user=world.team.contributor, experiment="notebook", name="kid", parent=run
+    )
+    assert child.run_id in get(world, run).content.decode()

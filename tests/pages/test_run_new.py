@@ -169,3 +169,26 @@ def test_arguments_split() -> None:
     assert forms.arguments_split("a 'b c' --x=1\n--y 2") == ["a", "b c", "--x=1", "--y", "2"]
     with pytest.raises(Invalid):
         forms.arguments_split('"')
+
+
+def test_a_command_is_submitted_again_as_it_was(world: Any) -> None:
+    from compute.services import ensure_local_target
+    from runs.services import snapshots, submit
+
+    workspace = world.team.workspace
+    run = submit.run_submit(
+        workspace=workspace,
+        user=world.team.contributor,
+        experiment="iris",
+        script="",
+        arguments=[],
+        command=["python", "-c", "print(1)"],
+        snapshot=snapshots.snapshot_from_texts(workspace, {"a.py": "1"}),
+        target=ensure_local_target(workspace),
+        environment=None,
+    )
+    url = f"/w/main/runs/{run.run_id}/resubmit/"
+    assert "print(1)" in world.clients["contributor"].get(url).content.decode()
+    data = fields(world, source="upload", snapshot=run.snapshot.digest, script="", code="")
+    assert world.clients["contributor"].post(url, data).status_code == 302
+    assert Run.objects.order_by("-id").first().command == ["python", "-c", "print(1)"]
