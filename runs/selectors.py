@@ -221,8 +221,8 @@ def runs_page(
 
     ``sort``: created, number, name, duration, status, metric:NAME or param:NAME, with ``-`` for descending; runs
     without the value come last. ``columns``: metric:NAME and param:NAME, or metric:* and param:* for all.
-    ``tag``: a key, or (key, value). ``archived``: None for both. ``parent``: a run for its children, None for runs without a parent
-    (a search looks among children too), ... for all.
+    ``tag``: a key, or (key, value). ``archived``: None for both. ``parent``: a run for its children, None for runs
+    without a parent (a search looks among children too), ... for all.
     """
     limit = max(1, min(limit, MAX_LIMIT))
     rows = _filters(
