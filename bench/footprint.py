@@ -61,7 +61,11 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     port = _free_port()
     sign_in = f"http://127.0.0.1:{port}/account/login/"
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("ATELIER_", "REDIS_", "DATABASE_"))},
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("ATELIER_", "REDIS_", "DATABASE_"))
+        },
         "ATELIER_DATA": str(data),
         "ATELIER_PORT": str(port),
         "ATELIER_OWNER_PASSWORD": "only-for-this-bench-7",
@@ -96,7 +100,11 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     return {
         "bench": "footprint",
         "unit": "MB of PSS; seconds",
-        "figures": {"memory": round(total, 1), "cold_start": round(start, 2), **{k: round(v, 1) for k, v in each.items()}},
+        "figures": {
+            "memory": round(total, 1),
+            "cold_start": round(start, 2),
+            **{k: round(v, 1) for k, v in each.items()},
+        },
         "reach": {"memory": 600, "cold_start": 6},
         "compared_with": {"bare_daphne_memory": round(bare_memory, 1), "bare_daphne_start": round(bare_seconds, 2)},
         "met": total <= 600 and start <= 6,

@@ -117,8 +117,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # The broker's socket lies under the data folder, or under /tmp where that path is too long for a socket.
 VALKEY_SOCKET = broker.socket_path(ATELIER_DATA)
 REDIS_URL = env.text("REDIS_URL") or f"unix://{VALKEY_SOCKET}"
-if not TESTING:
-    # Rate limits count across processes.
+if env.text("REDIS_URL"):
+    # With several web processes rate limits count across them; with one, its own memory needs no broker to sign in.
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
 CHANNEL_LAYERS = {
     "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}

@@ -22,6 +22,9 @@ def data_folder(tmp_path: Path, settings: object) -> Path:
     settings.ATELIER_KEYS_FILE = tmp_path / "data" / "secrets" / "fernet.keys"  # type: ignore[attr-defined]
     # Argon2 is slow on purpose; tests/accounts/test_security.py looks at the real setting.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # type: ignore[attr-defined]
+    from django.core.cache import cache
+
+    cache.clear()  # rate limits of one test must not reach the next
     return tmp_path / "data"
 
 

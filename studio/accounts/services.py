@@ -61,7 +61,7 @@ def workspace_create(*, name: str, user: User, title: str = "", request: HttpReq
 
 
 # What an owner may set on the settings page: name -> (type, smallest value).
-PREFERENCES: dict[str, tuple[type, int]] = {
+PREFERENCES: dict[str, tuple[type[bool] | type[int], int]] = {
     "strict_python": (bool, 0),
     "snapshot_max_bytes": (int, 1),
     "snapshot_max_files": (int, 1),
@@ -87,7 +87,7 @@ def workspace_update(
         kind, smallest = PREFERENCES[name]
         if value is None:
             fields.pop(name, None)
-        elif not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or value < smallest)):
+        elif isinstance(value, bool) != (kind is bool) or not isinstance(value, int) or value < smallest:
             errors[name] = [f"{value!r} cannot be used for {name}."]
         else:
             fields[name] = value

@@ -63,10 +63,10 @@ def _install(uv: str | None, files: Sequence[str]) -> None:
     wanted = [word for name in files for word in ("-r", name)]
     if uv:
         # Bytecode at set-up: the first start would otherwise take two to three times as long.
-        command = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--require-hashes", "--python", PYTHON, *wanted]
+        start = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--require-hashes", "--python", str(PYTHON)]
     else:
-        command = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", *wanted]
-    _run("Installing the Python packages", command)
+        start = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
+    _run("Installing the Python packages", [*start, *wanted])
 
 
 def ensure_python(*, development: bool = False) -> Path:
@@ -105,7 +105,19 @@ def _npm(work: Path) -> list[str]:
     uv = shutil.which("uv") or str(VENV / "bin" / "uv")
     command: list[str | Path]
     if Path(uv).exists():
-        command = [uv, "pip", "install", "--quiet", "--require-hashes", "--python", PYTHON, "--target", work, "-r", NODE]
+        command = [
+            uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--require-hashes",
+            "--python",
+            PYTHON,
+            "--target",
+            work,
+            "-r",
+            NODE,
+        ]
     else:
         command = [PYTHON, "-m", "pip", "install", "--quiet", "--require-hashes", "--target", work, "-r", NODE]
     _run("Fetching Node (npm is not installed)", command)

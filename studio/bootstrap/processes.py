@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Process:
-    """``born`` tells a process from a later one with the same number (field 22 of /proc/PID/stat; 0 where there is none)."""
+    """``born``, field 22 of /proc/PID/stat, tells a process from a later one with the same number (0 elsewhere)."""
 
     name: str
     pid: int
@@ -86,7 +86,7 @@ def load(path: Path) -> tuple[list[Process], dict[str, object]]:
 
 
 def stop(found: Sequence[Process], *, wait_s: float = 15) -> list[str]:
-    """SIGTERM one after the other in the order given, SIGKILL for what is left after ``wait_s``. Names of the killed."""
+    """SIGTERM one after the other in the order given, SIGKILL for what is left after ``wait_s``; names of the killed."""
     killed = []
     for process in found:
         process.signal(signal.SIGTERM)

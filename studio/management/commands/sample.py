@@ -30,7 +30,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         named = Workspace.objects.filter(name=options["workspace"]) if options["workspace"] else Workspace.objects
         workspace = named.order_by("pk").first()
-        owner = User.objects.filter(memberships__workspace=workspace, memberships__role="owner", is_service=False).first()
+        owner = User.objects.filter(
+            memberships__workspace=workspace, memberships__role="owner", is_service=False
+        ).first()
         if workspace is None or owner is None:
             raise CommandError("There is no such workspace with an owner. Start the studio first: manage.py up")
         run = self.submit(workspace, owner)
@@ -83,7 +85,9 @@ class Command(BaseCommand):
             time.sleep(0.5)
         if run.status != "Completed":
             why = (run.error or {}).get("message", "it did not end in time")
-            raise CommandError(f"The sample did not complete: {why}. Its page: {settings.ATELIER_URL}{run.get_absolute_url()}")
+            raise CommandError(
+                f"The sample did not complete: {why}. Its page: {settings.ATELIER_URL}{run.get_absolute_url()}"
+            )
 
     def say(self, text: str) -> None:
         self.stdout.write(f"    sample: {text}")
