@@ -295,9 +295,11 @@
       if (this.loading) return;
       this.loading = true;
       this.guard(async () => {
-        const part = await this.range(this.received, this.received + PART);
+        const from = this.received; // the socket may have gone on by the time that this arrives
+        const part = await this.range(from, from + PART);
+        if (this.received !== from) return;
         if (this.rows.length + 1000 > MAX_ROWS) this.cutStart(1500);
-        this.take(this.received, part.bytes.subarray(0, firstLines(part.bytes, 0)));
+        this.take(from, part.bytes.subarray(0, firstLines(part.bytes, 0)));
         if (this.received >= part.total && !this.ended && !this.paused) { this.held = false; this.connect(); }
       }).finally(() => { this.loading = false; });
     }
