@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from django.http import HttpResponse, JsonResponse
@@ -103,9 +104,13 @@ def run_series(request: WorkspaceRequest, run_id: str) -> HttpResponse:
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
     """JSON has no NaN: what is not finite is sent as its name."""
-    return {
-        key: (str(value) if isinstance(value, float) and value - value != 0 else value) for key, value in row.items()
-    }
+    return {key: _word(value) if isinstance(value, float) else value for key, value in row.items()}
+
+
+def _word(value: float) -> float | str:
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def others_of(run: Run) -> list[dict[str, Any]]:
