@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 
 from compute.models import EnvironmentBuild
 from compute.services import ensure_local_target
@@ -131,11 +132,14 @@ def test_many_at_once_get_numbers_of_their_own(team: Any) -> None:
     numbers: list[int] = []
 
     def work() -> None:
+        given = {"workspace": team.workspace, "user": team.owner, "name": "busy"}
         try:
-            made = services.model_register(
-                workspace=team.workspace, user=team.owner, name="busy", files=[("m.pkl", io.BytesIO(b"x"))]
-            )
-            numbers.append(made.version)
+            while True:
+                try:
+                    numbers.append(services.model_register(**given, files=[("m.pkl", io.BytesIO(b"x"))]).version)
+                    return
+                except OperationalError:  # the shared in-memory database of tests does not wait for a lock
+                    time.sleep(0.02)
         finally:
             connections.close_all()
 
