@@ -25,11 +25,12 @@ from tests.stack import Stack, wait_until
 REACH = {"p50_ms": 25.0, "p99_ms": 100.0, "viewers_equal": 20}
 TICKS = "import sys,time\nfor n in range({count}):\n    print(repr(time.time()), flush=True)\n    time.sleep(0.02)\n"
 BURST = """import sys,time
+LINE = b"step %09d  loss=0.123456  accuracy=0.987654  time=12:34:56\\n"
 began = time.perf_counter()
 for step in range({seconds} * 100):
     first = step * {rate} // 100
     last = (step + 1) * {rate} // 100
-    sys.stdout.buffer.write(b"".join(b"step %09d  loss=0.123456  accuracy=0.987654  time=12:34:56\\n" % n for n in range(first, last)))
+    sys.stdout.buffer.write(b"".join(LINE % n for n in range(first, last)))
     sys.stdout.flush()
     time.sleep(max(0, began + (step + 1) / 100 - time.perf_counter()))
 """
@@ -47,7 +48,8 @@ SUBMIT = """
 from compute.models import Target
 from compute.services import unit_create
 target = Target.objects.get(workspace__name="bench", name="local")
-spec = {{"argv": ["{{python}}", "-u", "script.py"], "code": [{{"path": "script.py", "source": {source!r}, "mode": 0o644}}]}}
+code = [{{"path": "script.py", "source": {source!r}, "mode": 0o644}}]
+spec = {{"argv": ["{{python}}", "-u", "script.py"], "code": code}}
 print(unit_create(workspace=target.workspace, target=target, kind="command", spec=spec, label="bench")[0].key)
 """
 

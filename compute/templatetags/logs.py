@@ -26,7 +26,7 @@ def plain(raw: bytes) -> str:
 
 @register.simple_tag
 def log_tail(unit: Unit) -> dict[str, Any]:
-    """``text`` of the last 64 KiB, ``offset`` and ``line`` where it begins, the log's ``size``, whether it is ``live``."""
+    """``text`` of the last 64 KiB, ``offset`` and ``line`` where it begins, its ``size``, whether it is ``live``."""
     file = LogFile(unit.key)
     size = file.size()
     offset = file.tail_start(TAIL)

@@ -188,12 +188,14 @@ from compute.models import Target
 from studio.accounts.models import Workspace
 workspace = Workspace.objects.get(name="main")
 environment = environment_register(workspace=workspace, name="race", recipe=recipe_from_requirements("six"), user=None)
-print(environment.version, environment_prepare(environment, Target.objects.get(workspace=workspace, name="local")).unit_id)
+target = Target.objects.get(workspace=workspace, name="local")
+print(environment.version, environment_prepare(environment, target).unit_id)
 """
 MAIN = """
 from studio.accounts.models import User
 from studio.accounts.services import workspace_create
-workspace_create(name="main", title="Main", user=User.objects.create_user("owner", "o@example.test", "correct-horse-battery"))
+owner = User.objects.create_user("owner", "o@example.test", "correct-horse-battery")
+workspace_create(name="main", title="Main", user=owner)
 """
 
 

@@ -1,4 +1,4 @@
-"""Live output through a real Daphne: what a viewer gets is the file, byte for byte, except what it is told it will not get."""
+"""Live output through a real Daphne: what a viewer gets is the file, except what it is told it will not get."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_live_lines_colours_and_redraws(tab: Tab, studio: Studio) -> None:
     for step in range(0, 101, 10):
         append(path, f"\rtraining {step:3d}%|{'#' * (step // 10):10s}|")
     expect(page.locator(".log-line").nth(4)).to_have_text("training 100%|##########|")
-    append(path, " done\n".encode() + "é".encode()[:1])
+    append(path, b" done\n" + "é".encode()[:1])
     expect(page.locator(".log-line").nth(4)).to_have_text("training 100%|##########| done")
     append(path, "é".encode()[1:] + b"nd\n")
     expect(page.locator(".log-line").nth(5)).to_have_text("énd")
