@@ -17,6 +17,7 @@ app.conf.beat_schedule = {
     # The reconciling beat: whatever is due is looked at again, so a lost broker message costs half a second, not a run.
     "compute.tick": {"task": "compute.tick", "schedule": 0.5, "options": {"expires": 5}},
     "compute.housekeeping": {"task": "compute.housekeeping", "schedule": 60.0, "options": {"expires": 55}},
+    "runs.housekeeping": {"task": "runs.housekeeping", "schedule": 24 * 3600.0},
     "models_registry.health": {"task": "models_registry.health", "schedule": 5.0, "options": {"expires": 5}},
 }
 

@@ -58,17 +58,18 @@ _REASONS = (
     ),
     (
         ("dns error", "could not resolve", "name or service not known", "temporary failure in name resolution",
-         "connection refused", "network is unreachable", "timed out", "timeout", "connecterror", "enotfound", "econnrefused",
-         "eai_again", "error sending request", "failed to fetch", "connection error", "max retries"),
+         "connection refused", "network is unreachable", "timed out", "timeout", "connecterror", "enotfound",
+         "econnrefused", "eai_again", "error sending request",
+         "failed to fetch", "connection error", "max retries"),
         "The package index cannot be reached.",
-        "Check the network. Behind a proxy set HTTPS_PROXY; with a mirror of your own set UV_INDEX_URL and PIP_INDEX_URL "
-        "(and npm's registry setting). What was done so far is kept.",
+        "Check the network. Behind a proxy set HTTPS_PROXY; with a mirror of your own set UV_INDEX_URL and "
+        "PIP_INDEX_URL (and npm's registry setting). What was done so far is kept.",
     ),
     (
         ("gcc", "g++", "clang", "unable to find a compiler", "c compiler", "python.h", "rustc", "cargo"),
         "A package has no ready-made build for this machine, and there is no compiler to build it.",
-        "Install one (Debian and Ubuntu: apt-get install build-essential python3-dev; Fedora: dnf install gcc python3-devel; "
-        "macOS: xcode-select --install) and start again.",
+        "Install one (Debian and Ubuntu: apt-get install build-essential python3-dev; "
+        "Fedora: dnf install gcc python3-devel; macOS: xcode-select --install) and start again.",
     ),
     (
         ("hash", "sha256"),

@@ -86,7 +86,7 @@ def load(path: Path) -> tuple[list[Process], dict[str, object]]:
 
 
 def stop(found: Sequence[Process], *, wait_s: float = 15) -> list[str]:
-    """SIGTERM one after the other in the order given, SIGKILL for what is left after ``wait_s``; names of the killed."""
+    """SIGTERM one after the other in the order given, SIGKILL for what is left after ``wait_s``. The killed ones."""
     killed = []
     for process in found:
         process.signal(signal.SIGTERM)
