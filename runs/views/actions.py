@@ -19,11 +19,9 @@ from studio.lib.errors import AtelierError
 
 def _to_run(request: WorkspaceRequest, run: Run) -> HttpResponse:
     """Back to the run; an htmx form is told to go there too."""
-    response = redirect(run)
     if request.htmx:  # type: ignore[attr-defined]
-        response = HttpResponse(status=204)
-        response.headers["HX-Redirect"] = run.get_absolute_url()
-    return response
+        return HttpResponse(status=204, headers={"HX-Redirect": run.get_absolute_url()})
+    return redirect(run)
 
 
 @workspace_page()

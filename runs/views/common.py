@@ -90,7 +90,8 @@ def error_of(run: Run) -> dict[str, Any] | None:
     error = run.error
     if not error:
         return None
-    inner = error.get("error") if isinstance(error.get("error"), dict) else error
+    nested = error.get("error")
+    inner: dict[str, Any] = nested if isinstance(nested, dict) else error
     code = str(inner.get("code") or "")
     return {
         "message": inner.get("message") or inner.get("detail") or code or str(inner),

@@ -94,8 +94,8 @@ def _table(request: WorkspaceRequest, runs: list[Run]) -> dict[str, Any]:
         MetricSeries.objects.filter(run__in=ids).exclude(last=None).values_list("run_id", "name", "last")
     ):
         by_run["metric"].setdefault(run_id, {})[name] = last
-    for run_id, key, value in RunTag.objects.filter(run__in=ids).values_list("run_id", "key", "value"):
-        by_run["tag"].setdefault(run_id, {})[key] = "✓" if value is None else value
+    for run_id, key, text in RunTag.objects.filter(run__in=ids).values_list("run_id", "key", "value"):
+        by_run["tag"].setdefault(run_id, {})[key] = "✓" if text is None else text
     titles = {"param": _("Parameters"), "metric": _("Metrics"), "tag": _("Tags")}
     sections = [{"title": _("Run"), "kind": "run", "rows": _facts(runs)}]
     for kind, values in by_run.items():
@@ -109,7 +109,7 @@ def _table(request: WorkspaceRequest, runs: list[Run]) -> dict[str, Any]:
 
 
 def _facts(runs: list[Run]) -> list[dict[str, Any]]:
-    facts = [
+    facts: list[tuple[str, list[Any]]] = [
         (_("Experiment"), [run.experiment.name for run in runs]),
         (_("Script"), [run.script or " ".join(run.command) for run in runs]),
         (_("Compute target"), [run.target.name if run.target else None for run in runs]),

@@ -63,6 +63,14 @@ def _tag_of(raw: str) -> Any:
     return (key.strip(), value.strip() if equals else None) if key.strip() else None
 
 
+def _with_values(request: HttpRequest, items: Any, columns: list[str]) -> list[str]:
+    """The columns as chosen; where none were, the first few that have a value on this page."""
+    if "columns" in request.GET:
+        return columns
+    has = {f"metric:{name}" for item in items for name, value in item.metrics.items() if value is not None}
+    return [column for column in columns if column in has][:DEFAULT_COLUMNS]
+
+
 def _creator(request: WorkspaceRequest, username: str) -> int | None:
     """The member's id; 0, whom no run is of, for a name that no member has; None when nobody was asked for."""
     if not username:
@@ -104,9 +112,7 @@ def _page_context(request: WorkspaceRequest, experiment: Experiment | None) -> d
         cursor=request.GET.get("cursor") or None,
         limit=PAGE_SIZE,
     )
-    if "columns" not in request.GET:
-        has = {f"metric:{name}" for item in page.items for name, value in item.metrics.items() if value is not None}
-        columns = [column for column in columns if column in has][:DEFAULT_COLUMNS]
+    columns = _with_values(request, page.items, columns)
     rows = [_row(item, columns) for item in page.items]
     filters = {name: request.GET.get(name, "") for name in ("search", "status", "tag", "creator", "archived")}
     return {

@@ -33,7 +33,7 @@ def catalog_of(run: Run) -> list[dict[str, Any]]:
         .order_by("name")
         .values("name", "kind", "count", "last", "minimum", "maximum", "last_step", "description")
     )
-    return list(rows[:MAX_SERIES])
+    return [dict(row) for row in rows[:MAX_SERIES]]
 
 
 def catalog_version(catalog: list[dict[str, Any]]) -> str:

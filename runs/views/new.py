@@ -44,8 +44,9 @@ def _snapshot_of(request: WorkspaceRequest) -> Snapshot | None:
     files = request.FILES.getlist("files")
     if not files:
         return None
-    if len(files) == 1 and (files[0].name or "").lower().endswith(".zip"):
-        return snapshots.snapshot_from_zip(request.workspace, files[0].file)
+    content = files[0].file
+    if len(files) == 1 and content is not None and (files[0].name or "").lower().endswith(".zip"):
+        return snapshots.snapshot_from_zip(request.workspace, content)
     return snapshots.snapshot_from_uploads(request.workspace, _uploaded(request))
 
 
