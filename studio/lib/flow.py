@@ -68,7 +68,9 @@ class Body(io.BufferedReader):
     def link(self, destination: Path) -> int:
         """Make the file appear at ``destination``, which must not exist; its size. Raises OSError where it cannot."""
         os.fchmod(self.fileno(), 0o644)
-        os.link(f"/proc/self/fd/{self.fileno()}", destination, follow_symlinks=True)
+        # The directory is not used for an absolute path, but with one Python calls linkat, which can follow the link.
+        own = self.fileno()
+        os.link(f"/proc/self/fd/{own}", destination, src_dir_fd=own, follow_symlinks=True)
         return os.fstat(self.fileno()).st_size
 
 

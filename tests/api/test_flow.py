@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from bench._client import Client, prepare
+from studio.lib.flow import Body, _spool
 from tests.stack import Stack
 
 pytestmark = pytest.mark.services
@@ -59,6 +62,15 @@ def test_up_and_down_with_flat_memory(stack: Any, tmp_path: Path) -> None:
             assert piece == handle.read(len(piece))
         assert not handle.read(1)
     assert memory(services) - before < SLACK
+
+
+def test_a_body_gets_its_name_without_a_copy(tmp_path: Path, settings: Any) -> None:
+    settings.ATELIER_DATA = tmp_path
+    spool = _spool()
+    spool.write(b"hello")
+    body = Body(io.FileIO(os.dup(spool.fileno()), "rb"))
+    assert body.link(tmp_path / "named") == 5 and (tmp_path / "named").read_bytes() == b"hello"
+    assert (tmp_path / "named").stat().st_ino == os.fstat(spool.fileno()).st_ino
 
 
 def test_a_client_that_does_not_read_fills_no_memory(stack: Any) -> None:
