@@ -117,12 +117,19 @@ class ManyFiles(forms.ClearableFileInput):
     allow_multiple_selected = True
 
 
+class ManyFilesField(forms.FileField):
+    """The files as a list; the service judges whether there are any."""
+
+    widget = ManyFiles
+
+    def clean(self, data: Any, initial: Any = None) -> list[Any]:
+        return list(data) if isinstance(data, (list, tuple)) else [file for file in [data] if file]
+
+
 class UploadForm(DetailsForm):
     field_order = ["name", "files", "framework", "framework_version", "environment", "description"]
     name = RegisterForm.base_fields["name"]
-    files = forms.FileField(
-        label=_("Files"), required=False, widget=ManyFiles, help_text=_("For scikit-learn a .joblib or .pkl file.")
-    )
+    files = ManyFilesField(label=_("Files"), help_text=_("For scikit-learn a .joblib or .pkl file."))
     environment = forms.ModelChoiceField(
         label=_("Environment"),
         queryset=Environment.objects.none(),

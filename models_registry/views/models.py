@@ -219,7 +219,7 @@ def model_upload(request: WorkspaceRequest) -> HttpResponse:
     form = UploadForm(request.POST or None, request.FILES or None, workspace=request.workspace)
     if request.method == "POST" and form.is_valid():
         data = form.cleaned_data
-        given = [(file.name or "model", file) for file in request.FILES.getlist("files")]
+        given = [(file.name or "model", file) for file in data["files"]]
         try:
             if not given:
                 raise Invalid(_("Choose at least one file."), field="files")
