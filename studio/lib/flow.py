@@ -133,7 +133,7 @@ class _Flow:
     def _read_more_at_once(self) -> None:
         """64 KiB for each turn of the event loop is what limits a large upload."""
         transport = getattr(self.channel, "transport", None)  # type: ignore[attr-defined]
-        if getattr(transport, "bufferSize", None) is not None:
+        if transport is not None and hasattr(transport, "bufferSize"):
             transport.bufferSize = READ_BYTES
 
     def hand_over(self, scope: dict[str, Any]) -> None:
