@@ -35,14 +35,15 @@ def client_index(request: HttpRequest) -> HttpResponse:
     """What to type."""
     base = settings.ATELIER_URL
     text = (
-        f"pip install {base}/client/atelier_client.whl\npip install atelier-client --index-url {base}/client/simple/\n"
+        f"pip install {base}/client/files/{wheel().filename}\n"
+        f"pip install atelier-client --index-url {base}/client/simple/\n"
     )
     return HttpResponse(text, content_type="text/plain; charset=utf-8")
 
 
 @require_safe
 def client_latest(request: HttpRequest) -> HttpResponse:
-    """A stable address. pip reads name and version from the file name, so this one leads to the real name."""
+    """A stable address for browsers and curl. pip reads the version from the name in the address: it takes the real one."""
     return redirect("client-file", filename=wheel().filename)
 
 
