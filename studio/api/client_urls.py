@@ -43,7 +43,7 @@ def client_index(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def client_latest(request: HttpRequest) -> HttpResponse:
-    """A stable address for browsers and curl. pip reads the version from the name in the address: it takes the real one."""
+    """A stable address for browsers and curl. pip reads the version from the address, so it takes the real name."""
     return redirect("client-file", filename=wheel().filename)
 
 
