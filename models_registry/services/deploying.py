@@ -85,7 +85,11 @@ def serving_environment(version: ModelVersion) -> Environment:
 
 def version_warnings(version: ModelVersion, environment: Environment) -> list[str]:
     """What to say before deploying: the scikit-learn of the environment is not the one that the model names."""
-    here = detect_framework_version(environment, version.framework)
+    return version_difference(version, environment, detect_framework_version(environment, version.framework))
+
+
+def version_difference(version: ModelVersion, environment: Environment, here: str) -> list[str]:
+    """The sentence about two different versions of scikit-learn; nothing where one of them is not known."""
     wanted = version.framework_version
     if here and wanted and here != wanted:
         return [

@@ -18,7 +18,7 @@ from compute.logs.store import LogFile
 from compute.models import EnvironmentBuild, Unit
 from models_registry.models import Deployment
 from models_registry.services import keys as endpoint_keys
-from models_registry.services.deploying import start_unit
+from models_registry.services.deploying import serving_environment, start_unit, version_difference
 from models_registry.services.scoring import call
 from studio.lib import storage
 from studio.lib.errors import AtelierError
@@ -109,12 +109,21 @@ def _running(deployment: Deployment, unit: Unit, answer: dict[str, Any] | None) 
             _say(deployment, "Unhealthy", {"code": "NoAnswer", "message": message, "lines": last_lines(unit)})
     elif answer.get("status") == "ok":
         _say(deployment, "Healthy", None, answer)
+        _compare_versions(deployment, answer)
     elif answer.get("status") == "failed":
         error = {"code": "ModelFailed", "message": str(answer.get("error", ""))[:1000], "lines": last_lines(unit)}
         _say(deployment, "Failed", error, answer)
     else:
         state = "Transitioning" if up < LOADING_S else "Unhealthy"
         _say(deployment, state, {"code": "Loading", "message": _("The model is being loaded.")})
+
+
+def _compare_versions(deployment: Deployment, answer: dict[str, Any]) -> None:
+    """An interpreter that people manage themselves says only now which scikit-learn it has."""
+    here = str((answer.get("packages") or {}).get("scikit-learn", ""))
+    found = version_difference(deployment.version, serving_environment(deployment.version), here)
+    if here and found != deployment.warnings:
+        Deployment.objects.filter(pk=deployment.pk, unit=deployment.unit_id).update(warnings=found)
 
 
 def _waiting(unit: Unit) -> dict[str, Any] | None:

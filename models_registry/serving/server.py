@@ -56,7 +56,7 @@ class Keys:
         if self.path is None:
             return
         try:
-            found = os.stat(self.path)
+            found = self.path.stat()
         except OSError:
             return
         stamp = (found.st_mtime_ns, found.st_ino, found.st_size)
@@ -76,7 +76,8 @@ class Keys:
             return False
         self.refresh()
         digest = hashlib.sha256(key.strip()).hexdigest()
-        return any([hmac.compare_digest(digest, known) for known in self.digests])  # a list: every key is compared
+        matches = [hmac.compare_digest(digest, known) for known in self.digests]  # a list: every key is compared
+        return any(matches)
 
 
 class Service:

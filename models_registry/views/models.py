@@ -156,6 +156,7 @@ def tree(names: list[tuple[str, int]], chosen: str) -> list[dict[str, Any]]:
 def _guess(names: list[tuple[str, int]]) -> str:
     """The file that is most likely the model."""
     found = [name for name, _size in names if name.lower().endswith(deploying.MODEL_SUFFIXES)]
+    found.sort(key=lambda name: (name.rpartition("/")[2] not in deploying.PREFERRED, name.count("/"), name))
     return found[0] if found else (names[0][0] if len(names) == 1 else "")
 
 

@@ -167,4 +167,9 @@ def serving(team: Any, published: list[Any], settings: Any) -> Iterator[Serving]
         driver = target_driver(unit.target)
         if driver.find(unit.key) is not None:
             driver.cancel(Handle(unit.key), 0)
-            wait(lambda found=unit: (Path(settings.ATELIER_DATA) / "units" / found.key[:2] / found.key / "exit.json").exists(), 15)
+            wait(
+                lambda found=unit: (
+                    Path(settings.ATELIER_DATA) / "units" / found.key[:2] / found.key / "exit.json"
+                ).exists(),
+                15,
+            )

@@ -55,6 +55,14 @@ def test_from_model_to_answer(live: Deployment) -> None:
     assert live.health["packages"]["scikit-learn"]
 
 
+def test_another_scikit_learn_is_said(
+    register: Register, serving: Serving, trained: Path, environment: Environment
+) -> None:
+    version = register(content=trained / "iris.joblib", environment=environment, framework_version="0.19.1")
+    deployment = serving.until(serving.deploy(version), "Healthy")
+    assert "0.19.1" in wait(lambda: services.health_tick() or deployment.refresh_from_db() or deployment.warnings)[0]
+
+
 def test_rotation_without_restart(team: Any, live: Deployment) -> None:
     endpoint, before = live.endpoint, pid(live)
     old = read_keys(endpoint)
@@ -119,7 +127,9 @@ def test_stop_start_delete(team: Any, live: Deployment, serving: Serving) -> Non
     assert not Deployment.objects.exists()
 
 
-def test_overwrite_keeps_address_and_keys(team: Any, live: Deployment, serving: Serving, register: Register, trained: Path, environment: Environment) -> None:
+def test_overwrite_keeps_address_and_keys(
+    team: Any, live: Deployment, serving: Serving, register: Register, trained: Path, environment: Environment
+) -> None:
     port, keys = live.endpoint.port, read_keys(live.endpoint)
     other = register(name="named", content=trained / "named.joblib", environment=environment)
     with pytest.raises(Conflict, match="already"):
@@ -154,7 +164,9 @@ class TestWithoutServices:
             services.deploy(workspace=elsewhere, user=team.outsider, name="iris", version=register())
         assert not Endpoint.objects.exists()
 
-    def test_ports_are_stable_unique_and_skip_the_taken(self, register: Register, serving: Serving, settings: Any) -> None:
+    def test_ports_are_stable_unique_and_skip_the_taken(
+        self, register: Register, serving: Serving, settings: Any
+    ) -> None:
         version = register()
         first = int(settings.ATELIER_SERVICE_PORTS.partition("-")[0])
         with socket.socket() as holder:

@@ -127,13 +127,18 @@ def test_register_from_a_run(team: Any) -> None:
 def test_upload_edit_delete(team: Any) -> None:
     client = client_of(team.contributor)
     file = SimpleUploadedFile("model.joblib", b"x" * 100)
-    assert client.post(at("model-upload", {}), {"name": "up", "framework": "ScikitLearn", "files": file}).status_code == 302
+    assert (
+        client.post(at("model-upload", {}), {"name": "up", "framework": "ScikitLearn", "files": file}).status_code
+        == 302
+    )
     assert client.post(at("model-upload", {}), {"name": "up", "framework": ""}).status_code == 422
     edit = at("model-edit", {"name": "up", "version": 1})
     assert client.post(edit, {"framework": "Onnx", "sample_input": "[[1]"}).status_code == 422
     assert client.post(edit, {"framework": "Onnx", "sample_input": "[[1]]"}).status_code == 302
     assert ModelVersion.objects.get().framework == "Onnx"
-    assert "serves scikit-learn models" in client.get(at("model-version", {"name": "up", "version": 1})).content.decode()
+    assert (
+        "serves scikit-learn models" in client.get(at("model-version", {"name": "up", "version": 1})).content.decode()
+    )
     assert client.post(at("model-delete", {"name": "up", "version": 1})).status_code == 302
     assert not ModelVersion.objects.exists()
 
@@ -145,7 +150,12 @@ def test_deploy_by_form(team: Any, register: Register, serving: Any) -> None:
     assert 'value="my-model"' in client.get(url + "?model=My_Model:1").content.decode()
     from compute.services import ensure_local_target
 
-    data = {"name": "mine", "model": str(version), "target": ensure_local_target(team.workspace).pk, "auth_enabled": "on"}
+    data = {
+        "name": "mine",
+        "model": str(version),
+        "target": ensure_local_target(team.workspace).pk,
+        "auth_enabled": "on",
+    }
     assert client.post(url, data).url == at("endpoint-detail", {"name": "mine"})
     taken = client.post(url, data)
     assert taken.status_code == 422
@@ -192,7 +202,9 @@ def test_lists_take_the_same_queries_for_many_rows(
             version = register(name=f"m{number}{more}", files=[("m.pkl", io.BytesIO(b"x"))])
             endpoint = Endpoint.objects.create(workspace=team.workspace, name=f"e{number}{more}")
             Deployment.objects.create(endpoint=endpoint, version=version)
-        with CaptureQueriesContext(connection, ) as captured:
+        with CaptureQueriesContext(
+            connection,
+        ) as captured:
             client.get(at(name, {}))
         counts.append(len(captured))
     assert counts[0] == counts[1]

@@ -56,7 +56,9 @@ class TestRegister:
         assert AuditEntry.objects.filter(action="model.register", object_label="iris:1").exists()
 
     def test_folder_of_a_run(self, team: Any, run: Run) -> None:
-        made = services.model_register(workspace=team.workspace, user=team.owner, name="f", run=run, path="outputs/folder")
+        made = services.model_register(
+            workspace=team.workspace, user=team.owner, name="f", run=run, path="outputs/folder"
+        )
         assert [file["path"] for file in made.files] == ["a.txt", "deep/b.txt"]
 
     def test_versions_count_up_and_numbers_do_not_come_back(self, team: Any, register: Register) -> None:
@@ -116,7 +118,13 @@ class TestRegister:
         )  # fmt: skip
         run.environment = environment
         run.save()
-        given = {"workspace": team.workspace, "user": team.owner, "name": "m", "run": run, "path": "outputs/model.joblib"}
+        given = {
+            "workspace": team.workspace,
+            "user": team.owner,
+            "name": "m",
+            "run": run,
+            "path": "outputs/model.joblib",
+        }
         found = services.model_register(**given, framework="ScikitLearn")
         assert found.framework_version == "1.4.2"
         from models_registry.services.deploying import version_warnings
@@ -153,7 +161,9 @@ def test_many_at_once_get_numbers_of_their_own(team: Any) -> None:
 
 class TestLater:
     def test_zip(self, team: Any, run: Run) -> None:
-        made = services.model_register(workspace=team.workspace, user=team.owner, name="f", run=run, path="outputs/folder")
+        made = services.model_register(
+            workspace=team.workspace, user=team.owner, name="f", run=run, path="outputs/folder"
+        )
         with zipfile.ZipFile(io.BytesIO(b"".join(services.version_zip(made)))) as archive:
             assert sorted(archive.namelist()) == ["a.txt", "deep/b.txt"]
             assert archive.read("deep/b.txt") == b"bb"
@@ -166,7 +176,9 @@ class TestLater:
         with pytest.raises(Conflict, match="live"):
             services.version_delete(version, user=team.owner)
 
-    def test_delete_frees_the_files(self, team: Any, register: Register, django_capture_on_commit_callbacks: Any) -> None:
+    def test_delete_frees_the_files(
+        self, team: Any, register: Register, django_capture_on_commit_callbacks: Any
+    ) -> None:
         version = register()
         folder = storage.model_directory(version.key)
         assert services.version_delete_preview(version).bytes == 11

@@ -37,7 +37,18 @@ class Server:
         self.keys = folder / "service-keys.json"
         shutil.copytree(SERVING, folder / "serving")  # as in a unit: only the package lies in the working folder
         self.process = subprocess.Popen(
-            [python, "-m", "serving.server", "--model", str(model), "--port", str(self.port), "--keys", str(self.keys), *more],
+            [
+                python,
+                "-m",
+                "serving.server",
+                "--model",
+                str(model),
+                "--port",
+                str(self.port),
+                "--keys",
+                str(self.keys),
+                *more,
+            ],
             cwd=folder,
             env={**os.environ, "ATELIER_KEY_DIGESTS": digest(key)},
             stdout=self.log.open("wb"),
@@ -165,7 +176,10 @@ class TestOtherModels:
         rows = [{"colour": "red", "size": 1.0}, {"size": 2, "colour": "blue"}]
         assert server.score({"data": rows}) == (200, ["a", "b"])
         assert server.score({"data": [["red", 1.0], ["blue", 2]]}) == (200, ["a", "b"])
-        assert "lacks 'size' and has the unknown 'weight'" in server.score({"data": [{"colour": "red", "weight": 1}]})[1]["detail"]
+        assert (
+            "lacks 'size' and has the unknown 'weight'"
+            in server.score({"data": [{"colour": "red", "weight": 1}]})[1]["detail"]
+        )
         wrong = server.score({"data": [["red", "heavy"]]})
         assert wrong[0] == 422
         assert "'size'" in wrong[1]["detail"]
@@ -202,7 +216,10 @@ class TestOtherModels:
 
 class TestKeys:
     def test_wrong_missing_and_right(self, server: Server) -> None:
-        assert server.score(IRIS, key="") == (401, {"status": 401, "title": "Unauthorized", "detail": "Send the endpoint's key: Authorization: Bearer <key>."})
+        assert server.score(IRIS, key="") == (
+            401,
+            {"status": 401, "title": "Unauthorized", "detail": "Send the endpoint's key: Authorization: Bearer <key>."},
+        )
         assert server.score(IRIS, key="other")[0] == 401
         assert http(server.url + "/metrics")[0] == 401
         assert http(server.url + "/healthz")[0] == 200
@@ -233,7 +250,11 @@ class TestProtocol:
 
     def test_chunked_body(self, server: Server) -> None:
         body = json.dumps(IRIS).encode()
-        head = b"POST /score HTTP/1.1\r\nAuthorization: Bearer " + server.key.encode() + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = (
+            b"POST /score HTTP/1.1\r\nAuthorization: Bearer "
+            + server.key.encode()
+            + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         chunks = b"".join(b"%x;x=y\r\n%s\r\n" % (len(part), part) for part in (body[:7], body[7:]))
         assert server.raw(head + chunks + b"0\r\nA: b\r\n\r\n").endswith(b"[0, 2]")
         assert server.raw(head + chunks[:9], more=chunks[9:] + b"0\r\n\r\n", pause=0.1).endswith(b"[0, 2]")
@@ -312,7 +333,17 @@ class TestLife:
             holder.listen()
             port = holder.getsockname()[1]
             process = subprocess.Popen(
-                [sklearn_python, "-m", "serving.server", "--model", str(trained / "iris.joblib"), "--port", str(port), "--auth", "none"],
+                [
+                    sklearn_python,
+                    "-m",
+                    "serving.server",
+                    "--model",
+                    str(trained / "iris.joblib"),
+                    "--port",
+                    str(port),
+                    "--auth",
+                    "none",
+                ],
                 cwd=tmp_path,
                 stdout=subprocess.DEVNULL,
             )
