@@ -244,6 +244,20 @@ def test_a_run_that_fails_raises_with_its_reason(
     assert run.wait_for_completion(raise_on_error=False)["status"] == "Failed"
 
 
+def test_a_run_that_never_starts_ends_too(
+    monkeypatch: pytest.MonkeyPatch, stack: Stack, token: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from azureml.core import Environment
+    from azureml.exceptions import ActivityFailedException, ServiceException
+
+    ws = library(monkeypatch, stack, token)
+    environment = Environment("missing")
+    environment.python.conda_dependencies.add_pip_package("atelier-no-such-package==1")
+    with pytest.raises((ActivityFailedException, ServiceException), match="atelier-no-such-package"):
+        submit(ws, tmp_path, "print('never')", environment=environment).wait_for_completion(show_output=True)
+    assert "never" not in capsys.readouterr().out
+
+
 def test_inside_a_run(monkeypatch: pytest.MonkeyPatch, stack: Stack, token: str, tmp_path: Path) -> None:
     """What a script reaches over the network with its own token, and the files that it keeps."""
     ws = library(monkeypatch, stack, token)

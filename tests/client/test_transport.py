@@ -178,6 +178,7 @@ def test_a_log_is_given_once_over_broken_and_repeated_answers(studio: Studio, mo
         half(b"two\n"),
         piece(0, b"one\ntwo\n", 8),  # begins before what was asked for: the beginning is known already
         piece(8, b"", 8),
+        say(b'{"status": "Running"}'),
         piece(8, b"three\n", 14, "true"),
         piece(14, b"", 14, "true"),
     ]

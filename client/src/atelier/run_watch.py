@@ -86,7 +86,7 @@ class RunWatch:
         from atelier.exceptions import StudioUnreachable
         from atelier.transport import segment
 
-        path, offset, lost = f"runs/{segment(self.id)}/logs", start, 0.0
+        path, offset, lost, ended = f"runs/{segment(self.id)}/logs", start, 0.0, False
         while True:
             wait = 0 if not follow else 20 if offset > start or waiting is None else 2
             try:
@@ -106,10 +106,17 @@ class RunWatch:
                 write(piece)
                 offset = begins + len(found.body)
             sealed = found.headers.get("x-atelier-sealed", "").lower() in ("1", "true")
-            if not piece and offset >= int(found.headers.get("x-atelier-size", 0)) and (sealed or not follow):
+            if piece:
+                ended = False
+                continue
+            if offset >= int(found.headers.get("x-atelier-size", 0)) and (sealed or ended or not follow):
                 return offset
-            if not piece and waiting is not None and offset == start:
-                waiting(self._load(fresh=True))
+            # A run that ended before its command began has a log that nobody seals. What it wrote is there before its
+            # state says that it ended, so one more look is enough.
+            data = self._load(fresh=True)
+            ended = data["status"] in ENDED
+            if waiting is not None and offset == start:
+                waiting(data)
 
     def wait_for_completion(
         self, show_output: bool = False, wait_post_processing: bool = False, raise_on_error: bool = True
