@@ -1,4 +1,4 @@
-"""The no-code service: logistic regression on iris, one row per request, 1 and 64 clients; beside a bare asyncio app around predict."""
+"""The no-code service: logistic regression on iris, one row per request, 1 and 64 clients; beside a bare app."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class App(asyncio.Protocol):
             if len(self.buffer) < end + 4 + size: return
             body, self.buffer = self.buffer[end + 4:end + 4 + size], self.buffer[end + 4 + size:]
             answer = json.dumps(model.predict(json.loads(body)["data"]).tolist() if body else []).encode()
-            self.transport.write(b"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n%s" % (len(answer), answer))
+            head = b"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n"
+            self.transport.write(head % len(answer) + answer)
 async def main():
     server = await asyncio.get_running_loop().create_server(App, "127.0.0.1", int(sys.argv[2]))
     await server.serve_forever()
@@ -52,7 +53,8 @@ asyncio.run(main())
 # The load: kept connections, one request at a time on each; every answer is compared with the expected bytes.
 LOAD = """
 import asyncio, json, sys, time
-port, clients, seconds, request, expected = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4].encode(), sys.argv[5].encode()
+port, clients, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+request, expected = sys.argv[4].encode(), sys.argv[5].encode()
 request = request.replace(b"|", b"\\r\\n")
 times, wrong = [], 0
 class Client(asyncio.Protocol):
@@ -76,7 +78,8 @@ async def main():
     await asyncio.sleep(seconds + 0.5)
 asyncio.run(main())
 times.sort()
-print(json.dumps({"rate": len(times) / seconds, "p50": times[len(times) // 2] * 1e3, "p99": times[int(len(times) * .99)] * 1e3, "wrong": wrong}))
+p50, p99 = times[len(times) // 2] * 1e3, times[int(len(times) * .99)] * 1e3
+print(json.dumps({"rate": len(times) / seconds, "p50": p50, "p99": p99, "wrong": wrong}))
 """
 
 
@@ -122,7 +125,8 @@ def _memory(pid: int) -> float | None:
 
 def _load(port: int, clients: int, seconds: float, key: str) -> dict[str, float]:
     auth = f"Authorization: Bearer {key}|" if key else ""
-    request = f"POST /score HTTP/1.1|Host: bench|{auth}Content-Type: application/json|Content-Length: {len(BODY)}||{BODY.decode()}"
+    head = f"POST /score HTTP/1.1|Host: bench|{auth}Content-Type: application/json|Content-Length: {len(BODY)}"
+    request = f"{head}||{BODY.decode()}"
     arguments = [str(port), str(clients), str(seconds), request, "[0]"]
     done = subprocess.run([sys.executable, "-c", LOAD, *arguments], capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)

@@ -129,7 +129,9 @@ class ManyFilesField(forms.FileField):
 class UploadForm(DetailsForm):
     field_order = ["name", "files", "framework", "framework_version", "environment", "description"]
     name = RegisterForm.base_fields["name"]
-    files = ManyFilesField(label=_("Files"), help_text=_("For scikit-learn a .joblib or .pkl file."))
+    files = ManyFilesField(  # type: ignore[assignment]
+        label=_("Files"), help_text=_("For scikit-learn a .joblib or .pkl file.")
+    )
     environment = forms.ModelChoiceField(
         label=_("Environment"),
         queryset=Environment.objects.none(),

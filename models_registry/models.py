@@ -30,7 +30,7 @@ class RegisteredModel(models.Model):
 
 
 class ModelVersion(models.Model):
-    """``files``: [{"path", "size", "sha256"}] below ``studio.lib.storage.model_directory(key)``. Public id: ``name:version``."""
+    """``files``: [{"path", "size", "sha256"}] below ``storage.model_directory(key)``. Public id: ``name:version``."""
 
     model = models.ForeignKey(RegisteredModel, on_delete=models.CASCADE, related_name="versions")
     version = models.PositiveIntegerField()

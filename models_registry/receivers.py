@@ -15,7 +15,7 @@ from models_registry.models import Deployment
 
 @receiver(unit_changed, dispatch_uid="models_registry.unit_changed")
 def deployment_follow(sender: Any, unit: Unit, old: str, **kwargs: Any) -> None:
-    """A service that started or ended is looked at now and not at the next beat. Says nothing of units that nobody serves with."""
+    """A service that started or ended is looked at now and not at the next beat."""
     if unit.kind != UnitKind.SERVICE or unit.state == old:
         return
     served = Deployment.objects.filter(unit=unit)

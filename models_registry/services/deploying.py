@@ -53,7 +53,8 @@ def model_file(version: ModelVersion) -> str:
     if version.framework not in NO_CODE:
         if not version.framework:
             said = _(
-                "%(version)s was registered without a framework. Set it to ScikitLearn on the version's page, if that is what it is."
+                "%(version)s was registered without a framework. "
+                "Set it to ScikitLearn on the version's page, if that is what it is."
             )
         else:
             said = _(
@@ -121,7 +122,8 @@ def _free(port: int) -> bool:
             if error.errno in (errno.EADDRNOTAVAIL, errno.EACCES):
                 raise Conflict(
                     _(
-                        "Services cannot listen on %(host)s:%(port)d: %(why)s. Look at ATELIER_SERVICE_HOST and ATELIER_SERVICE_PORTS."
+                        "Services cannot listen on %(host)s:%(port)d: %(why)s. "
+                        "Look at ATELIER_SERVICE_HOST and ATELIER_SERVICE_PORTS."
                     )
                     % {"host": host, "port": port, "why": error.strerror}
                 ) from None

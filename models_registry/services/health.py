@@ -1,4 +1,4 @@
-"""Keeping what is served in the state that people asked for. Called by beat every few seconds and when a unit changes."""
+"""Keeping what is served in the state that people asked for. Called by beat, and when a unit changes."""
 
 from __future__ import annotations
 

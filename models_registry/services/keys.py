@@ -38,7 +38,7 @@ def digests(endpoint: Endpoint) -> list[str]:
 
 
 def keys(endpoint: Endpoint, *, user: User | None = None, request: HttpRequest | None = None) -> dict[str, str]:
-    """{"primary", "secondary"} in the clear, for somebody with the right to write; put on record when ``user`` is given."""
+    """{"primary", "secondary"} in the clear, for somebody who may write; on record when ``user`` is given."""
     found = read_keys(endpoint)
     if user is not None:
         audit(user, "endpoint.keys", workspace=endpoint.workspace, object=endpoint, request=request)
@@ -72,7 +72,7 @@ def key_rotate(
 
 
 def publish_keys(endpoint: Endpoint) -> None:
-    """Into the folders of the endpoint's units, now; the health beat does it again for a unit that is only being made."""
+    """Into the folders of the endpoint's units, now; the beat does it again for a unit that is being made."""
     for deployment in endpoint.deployments.select_related("unit"):
         if deployment.unit is not None:
             write_digests(deployment.unit, digests(endpoint))

@@ -151,7 +151,7 @@ def model_register(
     environment: Environment | None = None,
     request: HttpRequest | None = None,
 ) -> ModelVersion:
-    """The next version of the model ``name``, from ``path`` (a file or folder) of ``run``, or from ``files`` [(path, stream)].
+    """The next version of the model ``name``, from ``path`` of ``run`` or from ``files`` [(path, stream)].
 
     Reads and copies the files (streamed) before any row is written. Raises Invalid for unusable values, NotFound where
     the run has no such file.

@@ -41,7 +41,7 @@ def call(
     endpoint: Endpoint, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str] | None = None,
     timeout: float = TIMEOUT_S,
 ) -> tuple[int, bytes, dict[str, str]]:  # fmt: skip
-    """(status, body, headers) of the service's answer. Raises OSError or http.client.HTTPException when there is none."""
+    """(status, body, headers) of the service's answer. OSError or http.client.HTTPException: there is none."""
     connection = http.client.HTTPConnection(local_host(), int(endpoint.port or 0), timeout=timeout)
     try:
         connection.request(method, path, body=body, headers={"Connection": "close", **(headers or {})})

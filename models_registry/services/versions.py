@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,8 +63,8 @@ def model_update(
 
 @transaction.atomic
 def version_update(version: ModelVersion, *, user: User, request: HttpRequest | None = None, **changes: Any) -> None:
-    """Change description, tags, framework, framework_version, resource_configuration or sample_input; properties only grow."""
-    checks = {
+    """Change some columns; those that are there already in ``properties`` stay as they are."""
+    checks: dict[str, Callable[[Any], Any]] = {
         "description": str,
         "tags": lambda value: check_labels(value, "tags"),
         "framework": check_framework,
@@ -137,7 +137,7 @@ def version_zip(version: ModelVersion) -> Iterator[bytes]:
 
 
 def remove_orphans() -> int:
-    """Folders that no version names, older than a day: a process died between its copy and its row. The number removed."""
+    """Folders that no version names, older than a day: a process died before the row. The number removed."""
     removed = 0
     known = set(ModelVersion.objects.values_list("key", flat=True))
     for key, folder in list(model_files.folders()):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import time
 from typing import Any, Callable, Dict, List, Tuple
 
@@ -49,8 +50,8 @@ class Batcher:
             group = next(iter(self.pending))
             waiting = self.pending[group]
             taken, size = 0, 0
-            while taken < len(waiting) and (not taken or size + waiting[taken][0].count <= MAX_ROWS):
-                size += waiting[taken][0].count
+            while taken < len(waiting) and (not taken or size + waiting[taken][0].size <= MAX_ROWS):
+                size += waiting[taken][0].size
                 taken += 1
             batch = waiting[:taken]
             if taken == len(waiting):
@@ -63,7 +64,7 @@ class Batcher:
             else:
                 self.busy = True
                 future = self.loop.run_in_executor(self.thread, self._compute, group, batch)
-                future.add_done_callback(lambda done, batch=batch: self._computed(batch, done))
+                future.add_done_callback(functools.partial(self._computed, batch))
 
     def _computed(self, batch: List[Item], future: Any) -> None:
         self.busy = False
@@ -82,10 +83,10 @@ class Batcher:
         try:
             if len(batch) == 1:
                 results: List[Tuple[List[Any], Any]] = [(self.model.predict(method, kind, batch[0][0].values), None)]
-                split(results[0][0], [batch[0][0].count])
+                split(results[0][0], [batch[0][0].size])
             else:
                 answers = self.model.predict(method, kind, self._join(kind, [rows for rows, _ in batch]))
-                results = [(answers[a:b], None) for a, b in split(answers, [rows.count for rows, _ in batch])]
+                results = [(answers[a:b], None) for a, b in split(answers, [rows.size for rows, _ in batch])]
         except Exception as error:  # noqa: BLE001 - a model may raise anything; the caller turns it into an answer
             if len(batch) == 1:
                 return [([], error)]

@@ -22,12 +22,12 @@ class LoadFailed(Exception):
 
 
 class Rows(NamedTuple):
-    """Checked rows of one request. ``kind``: numbers, objects, texts. Requests of equal ``(kind, columns)`` may share a batch."""
+    """Checked rows of one request. ``kind``: numbers, objects, texts. Equal ``(kind, columns)`` may share a batch."""
 
     kind: str
     columns: int
     values: Any  # numpy array (rows, columns), or a list of texts
-    count: int
+    size: int  # how many
 
 
 def _open(path: Path) -> Any:
@@ -63,7 +63,7 @@ def _line(error: BaseException) -> str:
 
 
 class Model:
-    """The estimator with what it says of itself: ``features`` (number or None), ``names`` (or None), ``methods``, ``classes``."""
+    """The estimator with what it says of itself: how many features, their names, methods, classes."""
 
     def __init__(self, path: Path) -> None:
         self.estimator = _open(path)
@@ -73,7 +73,8 @@ class Model:
         self.methods = [name for name in METHODS if self._has(name)]
         if not self.methods:
             raise LoadFailed(
-                f"{path.name} holds a {type(self.estimator).__name__}, which has no predict. Register the fitted estimator itself."
+                f"{path.name} holds a {type(self.estimator).__name__}, which has no predict. "
+                "Register the fitted estimator itself."
             )
         count = getattr(self.estimator, "n_features_in_", None)
         self.features: Optional[int] = int(count) if count is not None else None
@@ -115,10 +116,9 @@ class Model:
                 except (ValueError, OverflowError):
                     values = None
                 if values is not None and values.ndim == 2 and values.dtype.kind in "fiub":
-                    if self.features is None or values.shape[1] == self.features:
-                        return Rows(
-                            "numbers", values.shape[1], values.astype(self.numpy.float64, copy=False), len(data)
-                        )
+                    width = values.shape[1]
+                    if width == (self.features or width):
+                        return Rows("numbers", width, values.astype(self.numpy.float64, copy=False), len(data))
         return self._slow_rows(data)
 
     def _from_records(self, data: List[Any]) -> List[Any]:
@@ -142,7 +142,7 @@ class Model:
         return out
 
     def _slow_rows(self, data: Any) -> Rows:
-        """Whatever is not simply a matrix of numbers of the right width: find out what it is, or what is wrong with it."""
+        """Whatever is not simply a matrix of numbers of the right width: what is it, or what is wrong with it?"""
         if not isinstance(data, list):
             raise BadRequest(422, 'data must be a list of rows, as in {"data": [[5.1, 3.5, 1.4, 0.2]]}.')
         if not data:
@@ -200,7 +200,7 @@ class Model:
                 for position, value in enumerate(row):
                     if isinstance(value, str) and not self._takes_text(position):
                         return f"Row {index}, {self.column(position)}: {value[:60]!r} is not a number. {_line(error)}"
-        if rows.kind == "numbers" and rows.count:
+        if rows.kind == "numbers" and rows.size:
             bad = self.numpy.argwhere(~self.numpy.isfinite(rows.values))
             if len(bad):
                 index, position = (int(part) for part in bad[0])

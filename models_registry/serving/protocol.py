@@ -9,11 +9,12 @@ import asyncio
 import collections
 import json
 import time
-from typing import Any, Callable, Deque, Dict, Optional, Set
+from typing import Any, Callable, Deque, Dict, List, Optional, Set
 
 MAX_HEAD = 16 * 1024
 MAX_BODY = 16 * 1024 * 1024
 SLOW_S = 30.0  # a request must arrive completely in this time
+LINGER_S = 2.0  # after a refusal, what the client still sends is read and dropped so that it sees the answer
 IDLE_S = 75.0  # a kept connection without a request is closed after this
 MAX_PIPELINED = 64
 
@@ -43,7 +44,7 @@ _HEADS = {
 
 
 class BadRequest(Exception):
-    """What the sender did wrong: the status, and a sentence for a person. ``close``: the stream cannot go on after it."""
+    """What the sender did wrong: the status, and a sentence for a person. ``close``: nothing can be read after it."""
 
     def __init__(self, status: int, detail: str, close: bool = False) -> None:
         super().__init__(detail)
@@ -101,6 +102,7 @@ class Connection(asyncio.Protocol):
         self.chunks = bytearray()
         self.chunk_left = -1  # bytes left of the current chunk, -1 before its size line, -2 in the trailer
         self.closing = False
+        self.lingering = False
         self.paused = False
         self.writable = True
         self.since = time.monotonic()
@@ -145,22 +147,30 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         queue, transport = self.queue, self.transport
-        out = []
+        out: List[bytes] = []
         while queue and queue[0].answer is not None:
             request = queue.popleft()
-            out.append(request.answer)
+            out.append(request.answer or b"")
             if not request.keep:
                 self.closing = True
                 queue.clear()
         if out and not transport.is_closing():
             transport.write(out[0] if len(out) == 1 else b"".join(out))
         if self.closing and not queue:
-            transport.close()
+            self._leave()
         elif self.paused and len(queue) < MAX_PIPELINED // 2:
             self._throttle()
             asyncio.get_running_loop().call_soon(self._parse)
         if not queue:
             self.since = time.monotonic()
+
+    def _leave(self) -> None:
+        """Close. With bytes unread a close would reset the connection, and the client might never see why."""
+        if not self.lingering:
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self.transport.write_eof()
+            asyncio.get_running_loop().call_later(LINGER_S, self.transport.close)
 
     def _throttle(self) -> None:
         """Stop reading from a client that sends more than it takes."""
@@ -207,8 +217,8 @@ class Connection(asyncio.Protocol):
         request.keep = False
         self.buffer.clear()
         self.request = None
+        self.closing = self.lingering = True
         request.refuse(error.status, error.detail)
-        self.closing = True
 
     def _head(self) -> bool:
         """Read one head from the buffer. False: more bytes are needed."""

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Optional
 
 
 def example(features: Optional[int], row: List[Any], sample: Any) -> Any:
-    """A body that works: the sample input that was registered with the model, else a row made from the model's own words."""
+    """A body that works: the sample input of the registration, else a row from the model's own words."""
     if isinstance(sample, dict) and "data" in sample:
         return sample
     if isinstance(sample, list) and sample:
@@ -58,7 +58,8 @@ def openapi(
             "method": {
                 "type": "string",
                 "enum": methods,
-                "description": f'Without it: {methods[0]}, answered as a plain list. With it: an object like {{"{methods[0]}": [...]}}.',
+                "description": f"Without it: {methods[0]}, answered as a plain list. "
+                f'With it: an object like {{"{methods[0]}": [...]}}.',
             },
         },
     }

@@ -1,9 +1,9 @@
 """A model as a web service: ``python -m serving.server --model model/model.joblib --port 8750``.
 
-``POST /score``      ``{"data": [[...], ...]}``, rows as lists or (for a model with column names) as objects; answers a list
-                     with one answer per row. With ``"method": "predict_proba"`` (or ``predict``...) the answer is an
-                     object, ``{"predict_proba": [...]}``, as Azure ML's deployments without code give it.
-``GET /``            the service's name; also ``/healthz`` (200 ready, 503 loading or failed), ``/swagger.json``, ``/metrics``.
+``POST /score``      ``{"data": [[...], ...]}``, rows as lists or (for a model with column names) as objects; answers
+                     a list with one answer per row. With ``"method": "predict_proba"`` (or ``predict``...) the answer
+                     is an object, ``{"predict_proba": [...]}``, as Azure ML's deployments without code give it.
+``GET /``            the service's name; also ``/healthz`` (200 ready, else 503), ``/swagger.json``, ``/metrics``.
 
 Errors are problem+json; a stack trace goes to standard output and never to the caller.
 """
@@ -41,9 +41,9 @@ def log(message: str) -> None:
 
 
 class Keys:
-    """Digests of the keys that open the service: those it was started with, or those in the keys file once there is one.
+    """Digests of the keys that open the service: those of the start, or of the keys file once there is one.
 
-    The studio replaces the file when a key is rotated; a new key works, and an old one stops working, with the next request.
+    The studio replaces the file when a key is rotated; the next request is judged by the new keys.
     """
 
     def __init__(self, path: Optional[Path], given: str) -> None:
@@ -119,7 +119,7 @@ class Service:
         log(f"The model is not served. {self.failed}")
 
     def _warm(self, model: Model) -> None:
-        """One prediction before the first caller waits for lazy imports. A model that refuses the example is no error."""
+        """One prediction, so that no caller waits for lazy imports. A refused example is no error."""
         with contextlib.suppress(Exception):
             body = schema.example(model.features, self.example, self.sample)
             rows = model.rows(body["data"])
@@ -132,7 +132,8 @@ class Service:
         gc.freeze()  # what the model holds is for good: the collector need not walk it again
         packages = ", ".join(f"{name} {version}" for name, version in versions().items())
         log(
-            f"Model {self.options.version} ({type(model.estimator).__name__}) loaded in {seconds:.2f} s with {packages}."
+            f"Model {self.options.version} ({type(model.estimator).__name__}) loaded in {seconds:.2f} s "
+            f"with {packages}."
         )
 
     # Requests.
@@ -196,7 +197,7 @@ class Service:
         model = self._ready()
         method, named, data = self._read(model, request)
         rows = model.rows(data)
-        if not rows.count:
+        if not rows.size:
             self._end(request, 200)
             request.reply(200, encode({method: []} if named else []))
             return
@@ -237,7 +238,7 @@ class Service:
         return method, True, body["data"]
 
     def _refused(self, request: Request, model: Model, rows: Any, error: BaseException) -> None:
-        """The model raised on the rows of one request: a ValueError or TypeError speaks of the rows, anything else of us."""
+        """The model raised on the rows of one request: a ValueError or its like speaks of them, anything else of us."""
         log(
             "The model raised on a request:\n"
             + "".join(traceback.format_exception(type(error), error, error.__traceback__))

@@ -45,7 +45,8 @@ joblib.dump(RandomForestClassifier(400, random_state=0).fit(x, y), out + "/fores
 frame = pandas.DataFrame({"colour": ["red", "blue", "red", "blue"], "size": [1.0, 2.0, 3.0, 4.0]})
 columns = ColumnTransformer([("c", OneHotEncoder(), ["colour"])], remainder="passthrough")
 joblib.dump(make_pipeline(columns, LogisticRegression()).fit(frame, ["a", "b", "a", "b"]), out + "/named.joblib")
-joblib.dump(make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(["good day", "bad night"], ["+", "-"]), out + "/text.joblib")
+texts = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(["good day", "bad night"], ["+", "-"])
+joblib.dump(texts, out + "/text.joblib")
 """
 IRIS = {"data": [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]}
 

@@ -1,4 +1,4 @@
-"""Every page of models and endpoints: works, anonymous, reader, outsider, bad id; and how many queries the lists take."""
+"""Every page of models and endpoints: works, anonymous, reader, outsider, bad id; and the queries of the lists."""
 
 from __future__ import annotations
 

@@ -292,7 +292,7 @@ class TestProtocol:
         assert json.loads(out.partition(b"\r\n\r\n")[2])["status"] == status
         assert http(server.url + "/healthz")[0] == 200
 
-    def test_slow_sender(self) -> None:
+    async def test_slow_sender(self) -> None:
         from models_registry.serving import protocol
 
         sent: list[bytes] = []
@@ -302,6 +302,8 @@ class TestProtocol:
                 sent.append(data)
 
             def close(self) -> None: ...
+
+            def write_eof(self) -> None: ...
 
             def is_closing(self) -> bool:
                 return False
