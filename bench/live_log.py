@@ -68,7 +68,8 @@ def _connect(stack: Stack, token: str, key: str) -> Any:
 
 async def _latencies(stack: Stack, token: str, key: str) -> list[float]:
     """Seconds from print to here, one per line."""
-    rest, found = b"", []
+    rest = b""
+    found: list[float] = []
     async with _connect(stack, token, key) as socket:
         await socket.send('{"stream": "stdout", "from": 0}')
         async for message in socket:

@@ -232,7 +232,7 @@ def _is_stale(build: EnvironmentBuild, since: dt.datetime | None) -> bool:
 def _claim(build: EnvironmentBuild) -> bool:
     """One caller of many gets to start the build again."""
     return bool(
-        EnvironmentBuild.objects.filter(pk=build.pk, state=build.state, unit_id=build.unit_id).update(
+        EnvironmentBuild.objects.filter(pk=build.pk, state=build.state, unit=build.unit).update(
             state=BUILDING, unit=None, ready_at=None
         )
     )

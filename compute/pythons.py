@@ -116,8 +116,8 @@ def choose_python(requested: str | None, strict: bool) -> tuple[str, str, str | 
     if not found:
         raise Invalid("No usable Python was found on this machine. Install Python 3.8 or later.", field="python")
     if not requested:
-        numbers, wanted = tuple(sys.version_info[:2]), None
-        return (*min(found, key=lambda entry: _distance(entry[0], numbers)), None)
+        own = tuple(sys.version_info[:2])
+        return (*min(found, key=lambda entry: _distance(entry[0], own)), None)
     numbers, wanted = parse_wanted(requested)
     fitting = [entry for entry in found if _fits(entry[0], numbers, wanted)]
     if fitting:

@@ -18,7 +18,5 @@ urlpatterns = [
     path("environments/check/", env_views.environment_check, name="environment-check"),
     path("environments/<str:name>/", env_views.environment_detail, name="environment-detail"),
     path("environments/<str:name>/<int:version>/", env_views.environment_detail, name="environment-version"),
-    path(
-        "environments/<str:name>/<int:version>/prepare/", env_views.environment_prepare, name="environment-prepare"
-    ),
+    path("environments/<str:name>/<int:version>/prepare/", env_views.environment_prepare, name="environment-prepare"),
 ]

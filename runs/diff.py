@@ -70,10 +70,14 @@ def _text(snapshot: Snapshot | None, path: str) -> str | None:
 
 def file_diff(old: Snapshot | None, new: Snapshot | None, path: str) -> list[str] | None:
     """Lines of a unified diff of one file; None where either side is no text or larger than 256 KiB."""
-    before, after = _text(old, path), _text(new, path)
+    return text_diff(_text(old, path), _text(new, path), path)
+
+
+def text_diff(before: str | None, after: str | None, name: str) -> list[str] | None:
+    """At most MAX_LINES lines of a unified diff of two texts; None where there is no text to compare."""
     if before is None or after is None:
         return None
-    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), path, path, lineterm="")
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), name, name, lineterm="")
     return [line for line, _number in zip(lines, range(MAX_LINES), strict=False)]
 
 

@@ -72,7 +72,7 @@ def _contains(search: str) -> Q:
         | Q(run_id__icontains=search)
         | Q(notes__icontains=search)
         | Q(experiment__in=Experiment.objects.filter(name__icontains=search))
-        | Exists(in_tags)
+        | Q(Exists(in_tags))
     )
 
 

@@ -18,7 +18,11 @@ app.conf.beat_schedule = {
     "compute.tick": {"task": "compute.tick", "schedule": 0.5, "options": {"expires": 5}},
     "compute.housekeeping": {"task": "compute.housekeeping", "schedule": 60.0, "options": {"expires": 55}},
     "runs.housekeeping": {"task": "runs.housekeeping", "schedule": 24 * 3600.0},
-    "models_registry.housekeeping": {"task": "models_registry.housekeeping", "schedule": 3600.0, "options": {"expires": 600}},
+    "models_registry.housekeeping": {
+        "task": "models_registry.housekeeping",
+        "schedule": 3600.0,
+        "options": {"expires": 600},
+    },
     "models_registry.health": {"task": "models_registry.health", "schedule": 5.0, "options": {"expires": 5}},
 }
 

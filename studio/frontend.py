@@ -1,6 +1,7 @@
 """Front-end packages: npm's ``node_modules`` -> the few files that pages use, in ``static/vendor``.
 
-Standard library only: set-up runs it before anything of ours is installed. ``python -m studio.frontend`` does it by hand.
+Standard library only: set-up runs it before anything of ours is installed. ``python -m studio.frontend`` does it by
+hand.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ FILES = {
 
 # Icons whose names templates take from a variable; all others are found in the templates themselves.
 ICONS = [
-    "alert-triangle", "box", "check", "circle-check", "circle-x", "clock", "cpu", "database", "file", "file-text", "flask",
-    "folder", "info-circle", "loader", "package", "photo", "player-pause", "player-play", "player-stop", "rocket", "server",
-    "table", "x", "home", "circle-plus", "list-details", "broadcast", "stack-2", "users", "history", "settings",
+    "alert-triangle", "box", "check", "circle-check", "circle-x", "clock", "cpu", "database", "file", "file-text",
+    "flask", "folder", "info-circle", "loader", "package", "photo", "player-pause", "player-play", "player-stop",
+    "rocket", "server", "table", "x", "home", "circle-plus", "list-details", "broadcast", "stack-2", "users",
+    "history", "settings",
 ]  # fmt: skip
 _USES = re.compile(r"""\{%\s*icon\s+["']([a-z0-9-]+)["']|\bicon=["']([a-z0-9-]+)["']""")
 

@@ -60,9 +60,15 @@ def uv_compile(uv: str, python: str, packages: list, *, deps: bool = True, timeo
     return [line.strip() for line in done.stdout.splitlines() if line.strip()], ""
 
 
+def bare_name(package: str) -> str:
+    """``numpy`` of ``numpy>=1.20``."""
+    found = _NAME.match(package)
+    return found.group() if found else package
+
+
 def explain(package: str, said: str, python_version: str) -> dict:
     """One problem in plain words: {"package", "code", "message", "hint"}."""
-    name = (_NAME.match(package) or [package])[0]
+    name = bare_name(package)
     flat = " ".join(said.split())
     hint = ""
     if _NETWORK.search(flat) and "No solution" not in flat:
@@ -120,7 +126,7 @@ def resolve(uv: str, python: str, python_version: str, packages: list, timeout: 
         flat = " ".join(said.split())
         code = "index-unreachable" if _NETWORK.search(flat) and "No solution" not in flat else "conflict"
         reason = flat.split("cause:", 1)[-1].strip()
-        named = [package for package in packages if re.search(r"\b%s\b" % re.escape(_NAME.match(package)[0]), flat)]
+        named = [package for package in packages if re.search(r"\b%s\b" % re.escape(bare_name(package)), flat)]
         what = ", ".join(named[:6]) or "the packages"
         problems = [
             {
@@ -172,7 +178,7 @@ def report(problems: list) -> None:
     write_json(os.path.join("outputs", "problems.json"), problems)
 
 
-def ready(directory: str) -> object:
+def ready(directory: str) -> dict | None:
     """The content of the marker, None when the environment is not whole."""
     try:
         with open(os.path.join(directory, READY), encoding="utf-8") as handle:
@@ -186,7 +192,8 @@ def stream(command: list) -> tuple:
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=uv_environment()
     )
-    last = []
+    last: list[str] = []
+    assert process.stdout is not None  # noqa: S101 - it was asked for
     for line in process.stdout:
         say("  " + line.rstrip())
         last = (last + [line.rstrip()])[-12:]

@@ -21,7 +21,7 @@ print(f"{len(train_x)} flowers to learn from, {len(test_x)} to test with")
 
 model = SVC(kernel=args.kernel, C=args.penalty)
 sizes, _, scores = learning_curve(model, train_x, train_y, cv=5, train_sizes=[0.2, 0.4, 0.6, 0.8, 1.0])
-for size, score in zip(sizes, scores.mean(axis=1)):
+for size, score in zip(sizes, scores.mean(axis=1)):  # noqa: B905 - strict came with Python 3.10
     print(f"with {size:3d} flowers: {score:.3f}")
     run.log("cross-validated accuracy", score, step=int(size))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +17,8 @@ import orjson
 from django.db import connection, transaction
 
 from runs.models import Run, RunParameter, RunProperty, RunTag
-from runs.parameters import as_number
 from runs.services import metrics
+from runs.services.submit import parameter_rows
 
 RECORD_KINDS = frozenset({"row", "table", "image", "confusion_matrix", "accuracy_table", "predictions", "residuals"})
 _SPECIAL = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf"), "nan": float("nan"),
@@ -176,7 +176,8 @@ def _take(found: Collected, event: Any, now: float) -> None:
 
 def collect_lines(lines: Iterable[bytes]) -> Collected:
     """Lines of events.jsonl, parsed and grouped. Pure. What ``run.log`` writes most takes the short way through."""
-    found, now, loads, points = Collected(), time.time(), orjson.loads, {}
+    found, now, loads = Collected(), time.time(), orjson.loads
+    points: dict[str, Callable[[float, float, float], None]] = {}
     for line in lines:
         try:
             event = loads(line)
@@ -250,17 +251,7 @@ def _write(run: Run, found: Collected) -> None:
 def write_parameters(run: Run, parameters: dict[str, str]) -> None:
     """Set parameters; one that is there gets the new value."""
     RunParameter.objects.bulk_create(
-        [
-            RunParameter(
-                run=run,
-                workspace_id=run.workspace_id,
-                experiment_id=run.experiment_id,
-                name=name,
-                value=value,
-                number=as_number(value),
-            )
-            for name, value in parameters.items()
-        ],
+        parameter_rows(run, parameters),
         update_conflicts=True,
         unique_fields=["run", "name"],
         update_fields=["value", "number"],

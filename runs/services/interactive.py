@@ -12,7 +12,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from runs.models import Experiment, Run
-from runs.services.submit import experiment_number, new_run_id, tag_values, write_attributes
+from runs.services.checks import tag_values
+from runs.services.submit import experiment_number, new_run_id, write_attributes
 from studio.accounts.models import User, Workspace
 from studio.accounts.services import audit
 from studio.lib.errors import Conflict, Invalid

@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -16,8 +17,8 @@ from django.utils.translation import gettext as _
 from compute import services as compute_services
 from runs.models import Blob, Experiment, Run, RunProperty, RunTag, Snapshot
 from runs.services import blobs, places
+from runs.services.checks import tag_values
 from runs.services.interactive import ENDED, run_cancel_interactive
-from runs.services.submit import tag_values
 from studio.accounts.models import User, Workspace
 from studio.accounts.services import audit
 from studio.lib.errors import Conflict, Invalid
@@ -244,7 +245,8 @@ def run_delete(runs: Iterable[Run], *, user: User | None, request: HttpRequest |
             compute_services.unit_delete(unit)
         snapshots_delete(workspace, lonely)
         folders = [places.directory(run) for run in every]
-        transaction.on_commit(lambda: [shutil.rmtree(folder, ignore_errors=True) for folder in folders])
+        for folder in folders:
+            transaction.on_commit(partial(shutil.rmtree, folder, ignore_errors=True))
     return len(every)
 
 

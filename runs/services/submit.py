@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 import time
 import uuid
@@ -21,137 +20,21 @@ from compute import services as compute_services
 from compute.models import Environment, Target, UnitKind
 from runs.models import Experiment, Run, RunParameter, RunProperty, RunTag, Snapshot
 from runs.parameters import as_number, parse_arguments
+from runs.services.checks import (
+    Checks,
+    argument_text,
+    check_experiment,
+    check_owned,
+    check_script,
+    check_sizes,
+    checked_variables,
+    tag_values,
+    time_limit,
+)
 from runs.services.snapshots import snapshot_code
 from studio.accounts.models import User, Workspace
 from studio.accounts.services import audit
-from studio.lib import storage
-from studio.lib.errors import AtelierError, Conflict, Invalid
-
-EXPERIMENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}\Z")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-# Set by Atelier itself; a value from outside would point the run at another one.
-RESERVED = (
-    "AZUREML_RUN_ID",
-    "AZUREML_RUN_TOKEN",
-    "AZUREML_ARM_",
-    "AZUREML_EXPERIMENT_ID",
-    "AZUREML_SERVICE_ENDPOINT",
-    "ATELIER_",
-)
-MAX_SPEC_BYTES = 256 * 1024
-
-
-def argument_text(value: Any) -> str:
-    """An argument as the command line has it: ``1.0`` -> ``"1.0"``, ``True`` -> ``"True"``. None raises Invalid."""
-    if value is None:
-        raise Invalid(_("An argument is None: give a value, or leave the argument out."), field="arguments")
-    if isinstance(value, (dict, list)):
-        raise Invalid(
-            _("An argument is a %(kind)s: write it as text.") % {"kind": type(value).__name__}, field="arguments"
-        )
-    text = value if isinstance(value, str) else str(value)
-    if "\x00" in text:
-        raise Invalid(_("An argument holds a NUL character."), field="arguments")
-    return text
-
-
-def tag_values(raw: Any) -> dict[str, str | None]:
-    """Tags as they are stored. A plain string is one tag without a value, as in v1; values become text."""
-    if not raw:
-        return {}
-    if isinstance(raw, str):
-        raw = {raw: None}
-    if not isinstance(raw, Mapping):
-        raise Invalid(_("Tags are names with values."), field="tags")
-    cleaned = {}
-    for key, value in raw.items():
-        name = str(key).replace("\x00", "").strip()
-        if not name or len(name) > 255:
-            raise Invalid(_("A tag's name has 1 to 255 characters."), field="tags")
-        cleaned[name] = None if value is None else str(value).replace("\x00", "")
-    return cleaned
-
-
-class _Checks:
-    """Collects what is wrong, field by field, so that a person sees all of it at once."""
-
-    def __init__(self) -> None:
-        self.errors: dict[str, list[str]] = {}
-
-    def say(self, field: str, message: str) -> None:
-        self.errors.setdefault(field, []).append(message)
-
-    def attempt(self, field: str, what: Any, *arguments: Any, default: Any) -> Any:
-        """``what(*arguments)``, or ``default`` with its complaint written down."""
-        try:
-            return what(*arguments)
-        except AtelierError as error:
-            self.say(field, error.detail)
-            return default
-
-    def raise_all(self) -> None:
-        if self.errors:
-            raise Invalid(
-                " ".join(message for messages in self.errors.values() for message in messages), errors=self.errors
-            )
-
-
-def check_experiment(name: str) -> str:
-    if not EXPERIMENT_NAME.match(name or ""):
-        raise Invalid(
-            _(
-                "An experiment's name has 1 to 255 letters, digits, dots, dashes and underscores, and starts with a "
-                "letter or a digit."
-            ),
-            field="experiment",
-        )
-    return name
-
-
-def _check_script(checks: _Checks, script: str, command: list[str], snapshot: Snapshot | None) -> str:
-    """The script's path in the snapshot."""
-    if command:
-        return script or ""
-    if not script:
-        checks.say("script", _("Choose the script that the run starts, or give a command."))
-        return ""
-    clean: str = checks.attempt("script", lambda: storage.clean_relative(script, field="script"), default="")
-    if clean and snapshot is not None and not any(file["path"] == clean for file in snapshot.files):
-        scripts = [file["path"] for file in snapshot.files if file["path"].endswith(".py")][:10]
-        hint = (
-            _("Scripts in it: %(names)s.") % {"names": ", ".join(scripts)} if scripts else _("It has no Python script.")
-        )
-        checks.say("script", _("%(script)s is not in the source folder.") % {"script": clean} + " " + hint)
-    return clean
-
-
-def _variables(raw: Mapping[str, Any] | None) -> dict[str, str]:
-    cleaned = {}
-    for name, value in (raw or {}).items():
-        if not _VARIABLE.match(name):
-            raise Invalid(
-                _("%(name)s is no name for an environment variable: letters, digits and underscores.")
-                % {"name": repr(name)[:80]}
-            )
-        if name.startswith(RESERVED):
-            raise Invalid(_("%(name)s is set by Atelier itself: choose another name.") % {"name": name})
-        text = "" if value is None else str(value)
-        if "\x00" in text:
-            raise Invalid(_("The value of %(name)s holds a NUL character.") % {"name": name})
-        cleaned[name] = text
-    return cleaned
-
-
-def _time_limit(value: Any) -> int | None:
-    if value in (None, "", 0):
-        return None
-    try:
-        seconds = int(value)
-    except (TypeError, ValueError):
-        seconds = -1
-    if not 0 < seconds <= 2_147_483_647:
-        raise Invalid(_("The time limit is a number of seconds above 0."))
-    return seconds
+from studio.lib.errors import Conflict, Invalid
 
 
 def _argv(script: str, arguments: list[str], command: list[str]) -> list[str]:
@@ -197,11 +80,9 @@ def new_run_id(experiment: str) -> str:
     return f"{experiment}_{int(time.time())}_{secrets.token_hex(4)}"
 
 
-def write_attributes(
-    run: Run, *, parameters: Mapping[str, str], tags: Mapping[str, str | None], properties: Mapping[str, str]
-) -> None:
-    """The rows of a run that was just made; one statement each, none for what is empty."""
-    RunParameter.objects.bulk_create(
+def parameter_rows(run: Run, parameters: Mapping[str, str]) -> list[RunParameter]:
+    """Rows not written yet, with what lists filter and sort by."""
+    return [
         RunParameter(
             run=run,
             workspace_id=run.workspace_id,
@@ -211,7 +92,14 @@ def write_attributes(
             number=as_number(value),
         )
         for name, value in parameters.items()
-    )
+    ]
+
+
+def write_attributes(
+    run: Run, *, parameters: Mapping[str, str], tags: Mapping[str, str | None], properties: Mapping[str, str]
+) -> None:
+    """The rows of a run that was just made; one statement each, none for what is empty."""
+    RunParameter.objects.bulk_create(parameter_rows(run, parameters))
     RunTag.objects.bulk_create(RunTag(run=run, key=key, value=value) for key, value in tags.items())
     RunProperty.objects.bulk_create(
         RunProperty(run=run, key=key, value=str(value)) for key, value in properties.items()
@@ -229,9 +117,7 @@ def earlier(workspace: Workspace, user: User, key: str | None, digest: str) -> R
     )
     if run is not None and run.request_digest != digest:
         raise Conflict(
-            _(
-                "The idempotency key %(key)s was used for another request (run %(run)s): use a new key."
-            )
+            _("The idempotency key %(key)s was used for another request (run %(run)s): use a new key.")
             % {"key": key, "run": run.run_id}
         )
     return run
@@ -263,43 +149,30 @@ def run_submit(
     Raises Invalid with every field that is wrong; Conflict where the idempotency key was used for another request.
     The same key with the same request gives the same run again. ``time_limit_s`` in seconds.
     """
-    checks = _Checks()
+    checks = Checks()
     checks.attempt("experiment", check_experiment, experiment, default="")
     words = [checks.attempt("arguments", argument_text, one, default="") for one in arguments or ()]
     line = [checks.attempt("command", argument_text, one, default="") for one in command or ()]
     if snapshot is None and not line:
         checks.say("snapshot", _("Give the source folder, its files, or a pasted script."))
-    script = _check_script(checks, script, line, snapshot)
-    variables = checks.attempt("environment_variables", _variables, environment_variables, default={})
+    script = check_script(checks, script, line, snapshot)
+    variables = checks.attempt("environment_variables", checked_variables, environment_variables, default={})
     labels = checks.attempt("tags", tag_values, tags, default={})
     fixed = checks.attempt("properties", tag_values, properties, default={})
-    limit = checks.attempt("time_limit_s", _time_limit, time_limit_s, default=None)
-    _check_owned(checks, workspace, snapshot=snapshot, target=target, environment=environment, parent=parent)
-    if len(name) > 255:
-        checks.say("name", _("A run's name has at most 255 characters."))
-    if idempotency_key is not None and len(idempotency_key) > 200:
-        checks.say("idempotency_key", _("An idempotency key has at most 200 characters."))
-    if sum(map(len, words)) + sum(map(len, line)) + sum(len(k) + len(v) for k, v in variables.items()) > MAX_SPEC_BYTES:
-        checks.say(
-            "arguments", _("Arguments and environment variables are together larger than a command line may be.")
-        )
+    limit = checks.attempt("time_limit_s", time_limit, time_limit_s, default=None)
+    check_owned(checks, workspace, snapshot=snapshot, target=target, environment=environment, parent=parent)
+    check_sizes(checks, name, idempotency_key, words + line, variables)
     checks.raise_all()
-    assert target is not None  # noqa: S101 - _check_owned has said so
+    assert target is not None  # noqa: S101 - check_owned has said so
 
-    asked = {
-        "experiment": experiment, "script": script, "arguments": words, "command": line, "variables": variables,
-        "snapshot": snapshot.pk if snapshot else None, "target": target.pk, "name": name, "tags": labels,
-        "environment": environment.content_hash if environment else None, "properties": fixed, "limit": limit,
-        "parent": parent.pk if parent else None,
-    }  # fmt: skip
-    digest = hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
-    if found := earlier(workspace, user, idempotency_key, digest):
-        return found
     draft = Run(
         workspace=workspace, name=name, parent=parent, target=target, environment=environment, snapshot=snapshot,
         script=script, arguments=words, command=line, environment_variables=variables, time_limit_s=limit,
-        idempotency_key=idempotency_key or None, request_digest=digest, created_by=user,
+        idempotency_key=idempotency_key or None, created_by=user,
     )  # fmt: skip
+    digest = draft.request_digest = _digest(draft, experiment, labels, fixed)
+    if found := earlier(workspace, user, idempotency_key, digest):
+        return found
     try:
         with transaction.atomic():
             return _write(draft, experiment, labels, {k: v or "" for k, v in fixed.items()}, action, request)
@@ -310,21 +183,15 @@ def run_submit(
         raise
 
 
-def _check_owned(
-    checks: _Checks,
-    workspace: Workspace,
-    *,
-    snapshot: Snapshot | None,
-    target: Target | None,
-    environment: Environment | None,
-    parent: Run | None,
-) -> None:
-    """What a run refers to belongs to its workspace."""
-    for field, thing in (("snapshot", snapshot), ("environment", environment), ("target", target), ("parent", parent)):
-        if thing is not None and thing.workspace_id != workspace.pk:
-            checks.say(field, _("There is no such %(field)s in this workspace.") % {"field": field})
-    if target is None:
-        checks.say("target", _("Choose the compute target that the run goes to."))
+def _digest(draft: Run, experiment: str, tags: Mapping[str, str | None], properties: Mapping[str, str | None]) -> str:
+    """What was asked for, by which two requests with one idempotency key are told apart."""
+    asked = {
+        "experiment": experiment, "script": draft.script, "arguments": draft.arguments, "command": draft.command,
+        "variables": draft.environment_variables, "snapshot": draft.snapshot_id, "target": draft.target_id,
+        "name": draft.name, "tags": tags, "properties": properties, "limit": draft.time_limit_s,
+        "environment": draft.environment.content_hash if draft.environment else None, "parent": draft.parent_id,
+    }  # fmt: skip
+    return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _write(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,16 +12,15 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from compute.models import EnvironmentBuild
-from runs.models import MetricSeries, Run, RunParameter, RunTag, Snapshot
-from runs.services import snapshots
+from runs import diff
+from runs.models import MetricSeries, Run, RunParameter, RunTag
 from runs.views import common
 from runs.views.detail import packages_of, recipe_text
 from studio.accounts.access import WorkspaceRequest, workspace_page
 from studio.lib.htmx import render_page
 
 MAX_RUNS = 20
-MAX_DIFF_BYTES = 256 * 1024
-MAX_DIFF_LINES = 3000
+MAX_FILES = 100
 MAX_CHARTS = 12
 
 
@@ -153,10 +151,6 @@ def _charts(request: WorkspaceRequest, runs: list[Run]) -> dict[str, Any]:
     return {"charts": asked, "chart_payload": {"metrics": asked, "sources": sources}}
 
 
-def _texts(snapshot: Snapshot | None) -> dict[str, dict[str, Any]]:
-    return {entry["path"]: entry for entry in snapshot.files} if snapshot else {}
-
-
 def _pair(request: WorkspaceRequest, runs: list[Run]) -> tuple[Run, Run]:
     """The two runs that a diff is of: ``base`` and ``other``, by default the first two."""
     by_id = {run.run_id: run for run in runs}
@@ -167,41 +161,26 @@ def _pair(request: WorkspaceRequest, runs: list[Run]) -> tuple[Run, Run]:
 
 def _code(request: WorkspaceRequest, runs: list[Run]) -> dict[str, Any]:
     base, other = _pair(request, runs)
-    old, new = _texts(base.snapshot), _texts(other.snapshot)
-    files = []
-    for path in sorted(old.keys() | new.keys()):
-        before, after = old.get(path), new.get(path)
-        if before and after and before["sha256"] == after["sha256"]:
-            continue
-        state = "changed" if before and after else "removed" if before else "added"
-        lines = _diff(_read(base.snapshot, before), _read(other.snapshot, after), path)
-        files.append({"path": path, "state": state, "lines": lines, "binary": lines is None})
-    return {"base": base, "other": other, "diff_files": files[:100], "same_files": len(old.keys() & new.keys()) - sum(
-        1 for file in files if file["state"] == "changed")}  # fmt: skip
+    changes = diff.snapshots(base.snapshot, other.snapshot)
+    files = [
+        {
+            "path": change.path,
+            "state": change.state,
+            "lines": _marked(diff.file_diff(base.snapshot, other.snapshot, change.path)),
+        }
+        for change in changes[:MAX_FILES]
+    ]
+    have = len(base.snapshot.files) if base.snapshot else 0
+    same = have - sum(change.state in {"changed", "removed"} for change in changes)
+    return {"base": base, "other": other, "diff_files": files, "same_files": same}
 
 
-def _read(snapshot: Snapshot | None, entry: dict[str, Any] | None) -> str | None:
-    """The file's text, empty when it is not in that snapshot, None when it is too large or no text."""
-    if snapshot is None or entry is None:
-        return ""
-    if entry["size"] > MAX_DIFF_BYTES:
-        return None
-    with snapshots.snapshot_open(snapshot, entry["path"]) as handle:
-        content = handle.read()
-    try:
-        return None if b"\0" in content else content.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-
-
-def _diff(before: str | None, after: str | None, path: str) -> list[dict[str, str]] | None:
-    """Unified lines with their kind: add, del, hunk, same. None where there is no text to compare."""
-    if before is None or after is None:
+def _marked(lines: list[str] | None) -> list[dict[str, str]] | None:
+    """Lines of a unified diff, without its head, with their kind: add, del, hunk, same."""
+    if lines is None:
         return None
     found = []
-    for line in list(difflib.unified_diff(before.splitlines(), after.splitlines(), path, path, lineterm=""))[
-        2:MAX_DIFF_LINES
-    ]:
+    for line in lines[2:]:
         kind = {"+": "add", "-": "del", "@": "hunk"}.get(line[:1], "same")
         found.append(
             {"kind": kind, "mark": line[:1] if kind != "hunk" else "", "text": line if kind == "hunk" else line[1:]}
@@ -232,7 +211,7 @@ def _environment(request: WorkspaceRequest, runs: list[Run]) -> dict[str, Any]:
         "other": other,
         "package_rows": rows,
         "package_differences": sum(row["differs"] for row in rows),
-        "recipe_diff": _diff(recipes[0], recipes[1], "recipe"),
+        "recipe_diff": _marked(diff.text_diff(recipes[0], recipes[1], "recipe")),
         "variable_rows": [_compared(name, [values.get(name) for values in variables]) for name in names],
     }
 

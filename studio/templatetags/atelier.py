@@ -198,9 +198,10 @@ def control(field: BoundField) -> SafeString:
     """A form field's control with the classes of its kind, marked invalid and tied to its error where it has one."""
     kind = getattr(field.field.widget, "input_type", "")
     css = {"checkbox": "form-check-input", "select": "form-select", "file": "form-control", "range": "form-range"}
-    attrs = {"class": " ".join(filter(None, [field.field.widget.attrs.get("class"), css.get(kind, "form-control")]))}
+    classes = " ".join(filter(None, [field.field.widget.attrs.get("class"), css.get(kind, "form-control")]))
+    attrs: dict[str, str | bool] = {"class": classes}
     if field.errors:
-        attrs["class"] += " is-invalid"
+        attrs["class"] = f"{classes} is-invalid"
         attrs["aria-invalid"] = "true"
         described = [f"{field.auto_id}_helptext"] if field.help_text else []
         attrs["aria-describedby"] = " ".join([*described, f"{field.auto_id}_error"])

@@ -60,7 +60,8 @@ def test_conda_specifications(spec: str, name: str, specifier: str) -> None:
 
 def test_conda_names_that_differ_are_left_out_or_cannot_be_had() -> None:
     recipe = recipe_from_conda(
-        "channels: [conda-forge]\ndependencies: [python>=3.9, pytorch=1.4, cudatoolkit=10.1, r-base, openjdk, pip, opencv]"
+        "channels: [conda-forge]\n"
+        "dependencies: [python>=3.9, pytorch=1.4, cudatoolkit=10.1, r-base, openjdk, pip, opencv]"
     )
     assert recipe.packages == ["opencv-python-headless", "torch==1.4.*"]
     assert recipe.unavailable == ["openjdk", "r-base"]

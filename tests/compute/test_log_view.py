@@ -31,7 +31,8 @@ SETTINGS = {"ATELIER_DEBUG": "1", "DJANGO_SETTINGS_MODULE": "tests.compute.log_p
 COLOURS = (
     "\x1b[1mEpoch 1/3\x1b[0m\n"
     + "".join(f"\x1b[{code}mcolour {code}\x1b[0m " for code in (*range(30, 38), *range(90, 98)))
-    + "\n\x1b[41;97m ERROR \x1b[0m \x1b[38;5;208morange\x1b[0m \x1b[38;2;120;40;200mpurple\x1b[0m \x1b[43mon yellow\x1b[0m\n"
+    + "\n\x1b[41;97m ERROR \x1b[0m \x1b[38;5;208morange\x1b[0m \x1b[38;2;120;40;200mpurple\x1b[0m "
+    + "\x1b[43mon yellow\x1b[0m\n"
     + "plain <b>text</b> & more: ünï ⚡ 日本\n"
 )
 

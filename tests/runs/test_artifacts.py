@@ -96,6 +96,7 @@ def test_zip_of_a_prefix(run: Run, folder: Path) -> None:
 def test_an_upload_goes_on_where_it_stopped(run: Run) -> None:
     def put(offset: int, data: bytes, total: int | None = 10, path: str = "outputs/m.bin") -> artifacts.UploadState:
         return artifacts.put_chunk(run, path, offset, io.BytesIO(data), total)
+
     assert put(0, b"01234") == artifacts.UploadState(5, False)
     with pytest.raises(NotFound):
         artifacts.open_file(run, "outputs/m.bin")
