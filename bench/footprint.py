@@ -69,6 +69,7 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
         "ATELIER_DATA": str(data),
         "ATELIER_PORT": str(port),
         "ATELIER_OWNER_PASSWORD": "only-for-this-bench-7",
+        "ATELIER_HOME": str(data / "home"),
     }
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
 

@@ -226,6 +226,7 @@ def _greet(place: Place, made: dict[str, str]) -> None:
         say(f"  Sign in as {made['owner']} (forgotten: python3 manage.py changepassword {made['owner']})\n")
     say("  Next: open the address, press New run, and paste a script.")
     say(f"  From a notebook or a shell: pip install --index-url {place.url}/client/simple/ atelier-client")
+    say(f"  and put {place.data / 'config.json'} beside your scripts.")
 
 
 def _detach(place: Place) -> int:
@@ -246,7 +247,7 @@ def _detach(place: Place) -> int:
         shown = len(text)
         if ended is not None:
             return ended
-        if "atelier-client" in text:
+        if "beside your scripts" in text:
             say("\n  Stop it with: python3 manage.py down")
             return 0
         time.sleep(0.1)

@@ -11,7 +11,8 @@ from django.utils.translation import gettext as _
 from ninja import Header, Query, Router, Status
 
 from compute.logs.store import LogFile
-from compute.models import LogStream
+from compute import states
+from compute.models import LogStream, Unit
 from runs.models import Run
 from runs.services import artifacts, uploads
 from studio.accounts.policy import Right
@@ -152,7 +153,11 @@ def run_files_zip(request: HttpRequest, workspace: Ws, run_id: RunId, prefix: st
 def _sealed(run: Run) -> bool:
     """Whether nothing more will come. Asked before the size, so that what came in between is not missed."""
     if run.unit_id is not None:
-        return LogStream.objects.filter(unit_id=run.unit_id, name="stdout", sealed=True).exists()
+        # A unit whose environment could not be built ends without ever having had a stream.
+        return (
+            LogStream.objects.filter(unit_id=run.unit_id, name="stdout", sealed=True).exists()
+            or Unit.objects.filter(pk=run.unit_id, state__in=states.TERMINAL).exists()
+        )
     return Run.objects.filter(pk=run.pk, status__in=ENDED).exists()
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 from typing import Any
 
+from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import transaction
 
 from studio.accounts.models import User, Workspace
 from studio.accounts.services import workspace_create
+from studio.accounts.tokens import token_create
 from studio.lib import env
+
+CLIENT = str(settings.BASE_DIR / "client" / "src")
 
 
 class Command(BaseCommand):
@@ -38,9 +43,31 @@ class Command(BaseCommand):
         made = workspace is None
         if workspace is None:
             workspace = workspace_create(name=env.text("ATELIER_WORKSPACE", "main"), title="", user=owner)
+        self.connect(owner, workspace, fresh=bool(password))
         return {
             "owner": owner.username,
             "password": password,
             "workspace": workspace.name,
             "sample": "wanted" if made else "",
         }
+
+    def connect(self, owner: User, workspace: Workspace, *, fresh: bool) -> None:
+        """Sign the client of this machine's user in, unless it is already: config.json beside a script is then enough.
+
+        Whoever can read that user's files can read the studio's database too, so nothing is given away.
+        """
+        place = {
+            "endpoint": settings.ATELIER_URL,
+            "subscription_id": workspace.subscription_id or "atelier",
+            "resource_group": workspace.resource_group,
+            "workspace_name": workspace.name,
+        }
+        settings.ATELIER_DATA.joinpath("config.json").write_text(json.dumps(place, indent=2) + "\n", encoding="utf-8")
+        sys.path.insert(0, CLIENT)
+        from atelier import config
+
+        # A new installation replaces what an earlier one at this address left; otherwise what is there stays.
+        if not fresh and config.endpoint_clean(settings.ATELIER_URL) in config.credentials_read()["endpoints"]:
+            return
+        _token, plain = token_create(user=owner, name="This machine (manage.py up)", days=None)
+        config.credentials_save(settings.ATELIER_URL, plain, user=owner.username, workspace=workspace.name)
