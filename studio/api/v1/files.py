@@ -10,8 +10,8 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from ninja import Header, Query, Router, Status
 
-from compute.logs.store import LogFile
 from compute import states
+from compute.logs.store import LogFile
 from compute.models import LogStream, Unit
 from runs.models import Run
 from runs.services import artifacts, uploads
