@@ -75,11 +75,8 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     count, rounds = (5_000, 5) if options.get("quick") else (100_000, 20)
     with (
         tempfile.TemporaryDirectory(prefix="atelier-bench-") as folder,
-        Stack(Path(folder), services=("valkey",)) as stack,
+        Stack(Path(folder), services=("valkey", "daphne")) as stack,
     ):
-        # As `up` does, before the web process starts and reads the list of static files.
-        stack.manage("collectstatic", "--no-input", "-v", "0")
-        stack.start("daphne")
         access = prepare(stack)
         filled = _fill(stack, FILL.format(count=count, run=access["run"]))
         page = Client(stack, {"Cookie": f"sessionid={access['session']}"})

@@ -78,6 +78,7 @@ class Stack:
             "ATELIER_HOST": "127.0.0.1",
             "ATELIER_PORT": str(self.port),
             "ATELIER_LOCAL_SLOTS": "2",
+            "ATELIER_HOME": str(self.folder / "home"),
             "DJANGO_SETTINGS_MODULE": "studio.settings",
             "PYTHONUNBUFFERED": "1",
             **(environ or {}),
@@ -90,6 +91,7 @@ class Stack:
 
     def __enter__(self) -> Stack:
         try:
+            self.collect()
             self.migrate()
             self.start(*self.services)
         except BaseException:
@@ -99,6 +101,13 @@ class Stack:
 
     def __exit__(self, *_error: object) -> None:
         self.stop()
+
+    def collect(self) -> None:
+        """Static files as `up` collects them, where that has not been done since one of them changed."""
+        manifest = ROOT / "staticfiles" / "staticfiles.json"
+        made = manifest.stat().st_mtime if manifest.exists() else 0.0
+        if any(path.stat().st_mtime > made for path in (ROOT / "static").rglob("*")):
+            self.manage("collectstatic", "--no-input", "-v", "0")
 
     def migrate(self) -> None:
         """The database, migrated. A fresh SQLite file is a copy of one migrated before from the same sources."""

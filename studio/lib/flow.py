@@ -14,17 +14,22 @@ import asyncio
 import io
 import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
+from django.db import close_old_connections
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 
 BODY_FILE = "atelier.body"  # in the scope: the request's body, an open file at its start
 SPOOL_BYTES = 100_000  # smaller bodies go the usual way, in memory
 SEND_BYTES = 1 << 20
 READ_BYTES = 1 << 19
+THREADS = 96  # requests at the same moment; most of them wait, such as those that follow a log
 
 
 class _Receive:
@@ -38,9 +43,29 @@ class _Receive:
 
 
 class FlowHandler(ASGIHandler):
-    """Django's handler with larger messages, and with request bodies taken over as files."""
+    """Django's handler with larger messages, request bodies taken over as files, and threads that stay.
+
+    Django would begin a thread, and with it a database connection, for every request, and go through the middleware in
+    five hops between threads. Every middleware and view here is synchronous, so a request is one call in one thread of
+    a pool, on that thread's connection.
+    """
 
     chunk_size = SEND_BYTES
+    threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        super().load_middleware(is_async=False)
+
+    async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
+        return await sync_to_async(self._respond, thread_sensitive=False, executor=self.threads)(request)
+
+    def _respond(self, request: HttpRequest) -> HttpResponseBase:
+        """The response. Django sends a request's signals in another thread: the connection of this one is seen to here."""
+        close_old_connections()
+        try:
+            return self.get_response(request)
+        finally:
+            close_old_connections()
 
     async def handle(self, scope: Any, receive: Any, send: Any) -> None:
         body = scope.pop(BODY_FILE, None)
