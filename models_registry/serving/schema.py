@@ -35,6 +35,39 @@ def _row(features: Optional[int], names: Optional[List[str]], row: List[Any]) ->
     return {"oneOf": [as_list, as_object]}
 
 
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+
+def _operation(sample: Any) -> Dict[str, Any]:
+    """Scoring as an operation; ``sample`` is a body that works."""
+    return {
+        "operationId": "score",
+        "summary": "Score rows with the model",
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": "#/components/schemas/Input"},
+                    "example": sample,
+                }
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "The answers",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Output"}}},
+            },
+            "400": {"description": "The body is not JSON", "content": _PROBLEM},
+            "413": {"description": "The body is too large", "content": _PROBLEM},
+            "422": {
+                "description": "The rows do not fit the model; the answer names row and column",
+                "content": _PROBLEM,
+            },
+            "503": {"description": "The model is still being loaded", "content": _PROBLEM},
+        },
+    }
+
+
 def openapi(
     *,
     name: str,
@@ -69,33 +102,7 @@ def openapi(
     else:
         answer["items"] = {}
     answer["type"] = "array"
-    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    score: Dict[str, Any] = {
-        "operationId": "score",
-        "summary": "Score rows with the model",
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"$ref": "#/components/schemas/Input"},
-                    "example": example(features, row, sample),
-                }
-            },
-        },
-        "responses": {
-            "200": {
-                "description": "The answers",
-                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Output"}}},
-            },
-            "400": {"description": "The body is not JSON", "content": problem},
-            "413": {"description": "The body is too large", "content": problem},
-            "422": {
-                "description": "The rows do not fit the model; the answer names row and column",
-                "content": problem,
-            },
-            "503": {"description": "The model is still being loaded", "content": problem},
-        },
-    }
+    score = _operation(example(features, row, sample))
     schemas = {
         "Input": body,
         "Output": {"oneOf": [answer, {"type": "object", "additionalProperties": answer}]},
@@ -107,7 +114,7 @@ def openapi(
     components: Dict[str, Any] = {"schemas": schemas}
     if auth:
         score["security"] = [{"key": []}]
-        score["responses"]["401"] = {"description": "The key is missing or wrong", "content": problem}
+        score["responses"]["401"] = {"description": "The key is missing or wrong", "content": _PROBLEM}
         components["securitySchemes"] = {
             "key": {"type": "http", "scheme": "bearer", "description": "The endpoint's primary or secondary key"}
         }

@@ -81,7 +81,7 @@ def endpoint_list(request: HttpRequest, workspace: Ws, cursor: Cursor = None, li
     """Endpoints of the workspace."""
     place = workspace_of(request, workspace)
     page = selectors.endpoints_page(place, cursor=cursor, limit=limit)
-    ids = [getattr(row, "endpoint", row).pk for row in page.items]
+    ids = [row.endpoint.pk for row in page.items]
     found = {row.pk: row for row in _rows(place).filter(pk__in=ids)}
     return {"items": [endpoint_out(found[pk], place.name) for pk in ids if pk in found], "next": page.next}
 

@@ -99,7 +99,7 @@ def model_list(
     """Registered models."""
     place = workspace_of(request, workspace)
     page = selectors.models_page(place, search=search, archived=archived, cursor=cursor, limit=limit)
-    return {"items": [model_out(getattr(row, "model", row), place.name) for row in page.items], "next": page.next}
+    return {"items": [model_out(row.model, place.name) for row in page.items], "next": page.next}
 
 
 @router.post("/models", response={201: ModelVersionOut}, auth=UNITS_TOO)

@@ -68,9 +68,9 @@ class CheckOut(Schema):
 
 
 class PrepareIn(Input):
-    version: int | None = Field(None, description="The newest where it is not given.")
+    version: int | None = Field(default=None, description="The newest where it is not given.")
     target: str = "local"
-    rebuild: bool = Field(False, description="Build again although it is there.")
+    rebuild: bool = Field(default=False, description="Build again although it is there.")
 
 
 class BuildOut(Schema):
