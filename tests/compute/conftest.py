@@ -13,6 +13,7 @@ from compute import reconcile, states
 from compute.models import Target, Unit
 from compute.services import ensure_local_target, unit_advance, unit_create
 from compute.services.targets import target_driver
+from compute.signals import unit_changed
 from compute.spec import Handle
 
 Make = Callable[..., Unit]
@@ -79,3 +80,16 @@ def drive() -> Callable[..., Unit]:
         raise AssertionError(f"still {unit.state}: {unit.history} {unit.error}")
 
     return run
+
+
+@pytest.fixture
+def changes() -> Any:
+    """(state before, state after) of every announced change."""
+    seen: list[tuple[str, str]] = []
+
+    def note(unit: Unit, old: str, **_rest: Any) -> None:
+        seen.append((old, unit.state))
+
+    unit_changed.connect(note)
+    yield seen
+    unit_changed.disconnect(note)
