@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from django.core.exceptions import RequestAborted
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
@@ -20,6 +21,8 @@ class ErrorPagesMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if isinstance(exception, RequestAborted):  # the client went away; nobody reads this
+            return HttpResponse(status=499)
         if isinstance(exception, NotAuthenticated):
             return redirect("account_login")
         if not isinstance(exception, AtelierError):

@@ -91,7 +91,6 @@ class Stack:
 
     def __enter__(self) -> Stack:
         try:
-            self.collect()
             self.migrate()
             self.start(*self.services)
         except BaseException:
@@ -153,6 +152,8 @@ class Stack:
 
     def start(self, *names: str, **environ: str) -> None:
         """Start services and wait until each answers. ``environ`` is added for these processes alone."""
+        if "daphne" in names:
+            self.collect()
         for name in names:
             if name in self.processes and self.processes[name].poll() is None:
                 continue

@@ -10,7 +10,13 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from django.core.exceptions import RequestDataTooBig, SuspiciousOperation, TooManyFieldsSent, TooManyFilesSent
+from django.core.exceptions import (
+    RequestAborted,
+    RequestDataTooBig,
+    SuspiciousOperation,
+    TooManyFieldsSent,
+    TooManyFilesSent,
+)
 from django.db import DataError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
@@ -126,6 +132,8 @@ def install(api: NinjaAPI) -> None:
     )
     for kind in (SuspiciousOperation, MultiPartParserError, UnreadablePostError):
         api.add_exception_handler(kind, _unreadable)
+    # The client went away in mid-query: nobody reads this.
+    api.add_exception_handler(RequestAborted, lambda _request, _error: HttpResponse(status=499))
     api.add_exception_handler(Exception, _unexpected)
 
 

@@ -11,17 +11,21 @@ server ``FlowHandler`` is Django's own handler.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import tempfile
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler
-from django.db import close_old_connections
+from django.db import DatabaseError, close_old_connections, connection
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -42,6 +46,47 @@ class _Receive:
         return await self.receive()
 
 
+class Query:
+    """What a request asks the database while it runs. ``stop`` ends it when nobody waits for the answer any more.
+
+    A request that may write is left alone: what it began it ends.
+    """
+
+    def __init__(self, *, readonly: bool) -> None:
+        self.readonly, self.stopped = readonly, False
+        self._lock = threading.Lock()
+        self._raw: Any = None  # the driver's connection, while a statement may run on it
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Around everything that the request does, in the thread that does it."""
+        try:
+            with connection.execute_wrapper(self._execute):
+                yield
+        finally:
+            with self._lock:  # from here on the connection may serve another request
+                self._raw = None
+
+    def _execute(self, execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        if self.stopped:
+            raise RequestAborted
+        self._raw = context["connection"].connection
+        try:
+            return execute(sql, params, many, context)
+        except DatabaseError as error:
+            if self.stopped:
+                raise RequestAborted from error
+            raise
+
+    def stop(self) -> None:
+        """End the statement that runs now and refuse the ones after it. Called from another thread."""
+        with self._lock:
+            self.stopped = self.readonly
+            if self.stopped and self._raw is not None:
+                end = getattr(self._raw, "interrupt", None) or self._raw.cancel  # SQLite's name, PostgreSQL's name
+                end()
+
+
 class FlowHandler(ASGIHandler):
     """Django's handler with larger messages, request bodies taken over as files, and threads that stay.
 
@@ -57,13 +102,23 @@ class FlowHandler(ASGIHandler):
         super().load_middleware(is_async=False)
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
-        return await sync_to_async(self._respond, thread_sensitive=False, executor=self.threads)(request)
+        query = Query(readonly=request.method in ("GET", "HEAD"))
+        running = asyncio.ensure_future(
+            sync_to_async(self._respond, thread_sensitive=False, executor=self.threads)(request, query)
+        )
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:  # the client went away
+            query.stop()
+            await asyncio.wait([running])
+            raise
 
-    def _respond(self, request: HttpRequest) -> HttpResponseBase:
-        """The response. Django sends a request's signals in another thread: the connection of this one is seen to here."""
+    def _respond(self, request: HttpRequest, query: Query) -> HttpResponseBase:
+        """The response, on this thread's connection, which Django's signals do not see: they are sent elsewhere."""
         close_old_connections()
         try:
-            return self.get_response(request)
+            with query.watched():
+                return self.get_response(request)
         finally:
             close_old_connections()
 

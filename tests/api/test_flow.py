@@ -7,15 +7,18 @@ import io
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.exceptions import RequestAborted
+from django.db import connection
 
 from bench._client import Client, prepare
-from studio.lib.flow import Body, _spool
+from studio.lib.flow import Body, Query, _spool
 from tests.stack import Stack
 
 pytestmark = pytest.mark.services
@@ -87,3 +90,28 @@ def test_a_client_that_does_not_read_fills_no_memory(stack: Any) -> None:
     connection.request("GET", "/healthz")
     assert connection.getresponse().status == 200
     connection.close()
+
+
+SLOW = "WITH RECURSIVE n(k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n WHERE k < 50000000) SELECT COUNT(*) FROM n"
+
+
+@pytest.mark.django_db
+def test_a_reader_who_goes_away_ends_the_query() -> None:
+    query = Query(readonly=True)
+    threading.Timer(0.3, query.stop).start()
+    began = time.monotonic()
+    with pytest.raises(RequestAborted), query.watched(), connection.cursor() as cursor:
+        cursor.execute(SLOW)
+    assert time.monotonic() - began < 2
+    with pytest.raises(RequestAborted), query.watched(), connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+@pytest.mark.django_db
+def test_what_a_writer_began_goes_on() -> None:
+    query = Query(readonly=False)
+    with query.watched(), connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        query.stop()
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
