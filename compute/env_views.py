@@ -64,10 +64,10 @@ def environment_detail(request: WorkspaceRequest, name: str, version: int | None
         "shown": shown,
         "moving": any(row["build"] and row["build"].state == "building" for row in rows),
     }
-    if request.htmx and not context["moving"]:  # type: ignore[attr-defined]
+    if request.htmx and not context["moving"]:
         # The build has ended: the packages and the end of the log are on the whole page.
         return HttpResponse(headers={"HX-Refresh": "true"})
-    if not request.htmx:  # type: ignore[attr-defined]
+    if not request.htmx:
         context["versions"] = env_selectors.environment_versions(environment)[:50]
         # The relation is named by runs; compute itself imports nothing of it.
         context["runs"] = environment.runs.select_related("workspace", "experiment", "created_by").order_by("-pk")[  # type: ignore[attr-defined]

@@ -32,7 +32,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 def home(request: WorkspaceRequest) -> HttpResponse:
     """The page, and for htmx its moving part: what runs now, and the latest runs."""
     moving = overview.activity(request.workspace)
-    if request.htmx:  # type: ignore[attr-defined]
+    if request.htmx:
         return render_page(request, "studio/home.html", moving, part="activity")
     found = overview.assets(request.workspace)
     allowed = rights(request.workspace_role)

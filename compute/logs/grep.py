@@ -11,6 +11,11 @@ import re
 import sys
 import time
 
+TYPE_CHECKING = False  # as typing has it, whose import would cost this program more than its start
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import IO
+
 CHUNK = 1 << 20
 # A line longer than this is searched in pieces that overlap by OVERLAP, so that no match at a border is missed.
 LONGEST = 4 << 20
@@ -36,7 +41,7 @@ class Plain:
         self.needle = text.lower() if ignore_case else text
         self.raw = self.needle.encode("utf-8", "surrogatepass")
 
-    def lines(self, block: bytes):  # type: ignore[no-untyped-def]
+    def lines(self, block: bytes) -> Iterator[tuple[int, str]]:
         """(start of the line in the block, its text around the match) of every line with a match, in order."""
         if self.wide:
             yield from _by_line(block, self._find_wide)
@@ -52,7 +57,7 @@ class Plain:
             yield start, shown(text, len(before), len(before) + len(self.needle))
             at = hay.find(self.raw, end) if end < len(block) else -1
 
-    def _find_wide(self, text: str):  # type: ignore[no-untyped-def]
+    def _find_wide(self, text: str) -> tuple[int, int] | None:
         at = text.lower().find(self.needle)
         return (at, at + len(self.needle)) if at >= 0 else None
 
@@ -63,15 +68,15 @@ class Pattern:
     def __init__(self, text: str, ignore_case: bool) -> None:
         self.compiled = re.compile(text, re.IGNORECASE if ignore_case else 0)
 
-    def lines(self, block: bytes):  # type: ignore[no-untyped-def]
+    def lines(self, block: bytes) -> Iterator[tuple[int, str]]:
         yield from _by_line(block, self._find)
 
-    def _find(self, text: str):  # type: ignore[no-untyped-def]
+    def _find(self, text: str) -> tuple[int, int] | None:
         match = self.compiled.search(text)
         return match.span() if match else None
 
 
-def _by_line(block: bytes, find):  # type: ignore[no-untyped-def]
+def _by_line(block: bytes, find: Callable[[str], tuple[int, int] | None]) -> Iterator[tuple[int, str]]:
     start = 0
     for raw in block.split(b"\n"):
         text = raw.decode("utf-8", "replace").rstrip("\r")
@@ -81,13 +86,15 @@ def _by_line(block: bytes, find):  # type: ignore[no-untyped-def]
         start += len(raw) + 1
 
 
-def scan(handle, matcher, *, after: int, line: int, size: int, limit: int, seconds: float):  # type: ignore[no-untyped-def]
+def scan(
+    handle: IO[bytes], matcher: Plain | Pattern, *, after: int, line: int, size: int, limit: int, seconds: float
+) -> tuple[list[tuple[int, int, str]], int | None, int]:
     """(hits, next offset or None, scanned bytes). ``after`` is where a line starts and ``line`` its number.
 
     A hit is (line number, offset of the line, text). Stops after ``limit`` hits or ``seconds``; ``next`` is then
     where to go on. Holds one line or 1 MiB at a time, whichever is more, and never more than LONGEST.
     """
-    hits: list = []
+    hits: list[tuple[int, int, str]] = []
     end = time.monotonic() + seconds
     position = line_start = after
     rest = b""
@@ -115,7 +122,7 @@ def scan(handle, matcher, *, after: int, line: int, size: int, limit: int, secon
                 continue  # the same endless line, in its next piece
             if len(hits) >= limit:
                 return hits, here, here - after
-            hits.append([line, here, text])
+            hits.append((line, here, text))
         line += block.count(b"\n", counted, len(searched))
         if cut:
             line_start, rest = base + cut, block[cut:]

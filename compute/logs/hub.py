@@ -15,6 +15,7 @@ import os
 import struct
 import time
 from collections import OrderedDict
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ class Hub:
         self._listener: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
-    async def watching(self, file: LogFile):  # type: ignore[no-untyped-def]
+    async def watching(self, file: LogFile) -> AsyncIterator[Watch]:
         """The shared watch of a file, for one viewer."""
         watch = self._watches.get(file.path)
         if watch is None:

@@ -170,7 +170,7 @@ class LogFile:
             hits, following, scanned = grep.scan(
                 handle, grep.Plain(text, ignore_case), after=start, line=line, size=size, limit=limit, seconds=SEARCH_S
             )
-        return SearchPage([(number, at, shown) for number, at, shown in hits], following, scanned)
+        return SearchPage(hits, following, scanned)
 
     def _search_regex(self, text: str, ignore_case: bool, after: int, line: int, size: int, limit: int) -> SearchPage:
         try:

@@ -19,7 +19,7 @@ from studio.lib.errors import AtelierError
 
 def _to_run(request: WorkspaceRequest, run: Run) -> HttpResponse:
     """Back to the run; an htmx form is told to go there too."""
-    if request.htmx:  # type: ignore[attr-defined]
+    if request.htmx:
         return HttpResponse(status=204, headers={"HX-Redirect": run.get_absolute_url()})
     return redirect(run)
 
@@ -72,7 +72,7 @@ def run_tags(request: WorkspaceRequest, run_id: str) -> HttpResponse:
                 error = _("A tag needs a name.")
     except AtelierError as problem:
         error = problem.detail
-    if not request.htmx:  # type: ignore[attr-defined]
+    if not request.htmx:
         if error:
             messages.error(request, error)
         return redirect(run)
@@ -85,7 +85,7 @@ def run_tags(request: WorkspaceRequest, run_id: str) -> HttpResponse:
 def run_notes(request: WorkspaceRequest, run_id: str) -> HttpResponse:
     run = common.run_of(request, run_id)
     manage.run_set_notes(run, request.POST.get("notes", "").replace("\r\n", "\n"), user=request.user, request=request)
-    if not request.htmx:  # type: ignore[attr-defined]
+    if not request.htmx:
         return redirect(run)
     run.refresh_from_db(fields=["notes"])
     return render(request, "runs/parts/notes.html", {"run": run, "saved": True})

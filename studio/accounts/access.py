@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponseBase
+from django_htmx.middleware import HtmxDetails
 
 from studio.accounts import policy
 from studio.accounts.models import User, Workspace
@@ -20,6 +21,7 @@ class WorkspaceRequest(HttpRequest):
     user: User
     workspace: Workspace
     workspace_role: str
+    htmx: HtmxDetails
 
 
 View = Callable[..., HttpResponseBase]
@@ -36,14 +38,14 @@ def workspace_page(right: Right = Right.READ, *, write: Right = Right.WRITE) -> 
         @functools.wraps(view)
         @login_required
         def wrapper(request: HttpRequest, workspace: str, **kwargs: Any) -> HttpResponseBase:
-            user: User = request.user  # type: ignore[assignment]
-            found, role = policy.workspace_get(user, workspace, right)
-            request.workspace, request.workspace_role = found, role  # type: ignore[attr-defined]
+            door = cast(WorkspaceRequest, request)
+            found, role = policy.workspace_get(door.user, workspace, right)
+            door.workspace, door.workspace_role = found, role
             if request.method not in {"GET", "HEAD"} and write not in policy.rights(role):
-                policy.require(user, write, found)
-            return view(request, **kwargs)
+                policy.require(door.user, write, found)
+            return view(door, **kwargs)
 
-        wrapper.workspace_right = right  # type: ignore[attr-defined]
+        wrapper.workspace_right = right  # type: ignore[attr-defined]  # read by the table of permissions
         return wrapper
 
     return decorate

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import enum
 
+from django.db.models import QuerySet
+
 from studio.accounts.models import Membership, Role, User, Workspace
 from studio.lib.errors import Forbidden, NotAuthenticated, NotFound
 
@@ -66,7 +68,7 @@ def workspace_get(user: User, name: str, right: Right = Right.READ) -> tuple[Wor
     return workspace, require(user, right, workspace)
 
 
-def visible_workspaces(user: User):  # type: ignore[no-untyped-def]
+def visible_workspaces(user: User) -> QuerySet[Workspace]:
     """Workspaces that the user may see, by name."""
     if user.is_superuser:
         return Workspace.objects.order_by("name")
