@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from ninja import NinjaAPI
 from ninja.openapi.docs import Swagger
 from ninja.openapi.schema import OpenAPISchema
 from ninja.operation import Operation
+from ninja.parser import Parser
 from ninja.renderers import BaseRenderer
 
 from studio.api import errors
@@ -60,6 +62,16 @@ class Orjson(BaseRenderer):
 
     def render(self, request: HttpRequest, data: Any, *, response_status: int) -> bytes:
         return orjson.dumps(data, default=_default, option=orjson.OPT_NON_STR_KEYS)
+
+
+class Json(Parser):
+    """Text that UTF-8 has no bytes for (half of a surrogate pair) makes the body one that cannot be read."""
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        data = super().parse_body(request)
+        if b"\\ud" in request.body.lower():
+            json.dumps(data, ensure_ascii=False).encode()
+        return data
 
 
 class AtelierAPI(NinjaAPI):
@@ -112,6 +124,7 @@ api = AtelierAPI(
     auth=PEOPLE,
     docs=Docs(settings={"deepLinking": True, "tryItOutEnabled": True, "validatorUrl": None, "docExpansion": "none"}),
     docs_url="/docs",
+    parser=Json(),
     renderer=Orjson(),
 )
 errors.install(api)

@@ -56,6 +56,10 @@ class TestSubmit:
         body = check_problem(world.send("contributor", "POST", "/runs", {**SUBMIT, "scrpt": "a"}), 422)
         assert set(body["errors"]) == {"scrpt"}
 
+    @pytest.mark.parametrize("field", ["name", "script", "target"])
+    def test_text_that_is_no_text(self, world: World, field: str, check_problem: Any) -> None:
+        check_problem(world.send("contributor", "POST", "/runs", {**SUBMIT, field: "a\ud800b"}), 400)
+
     def test_another_workspace_lends_nothing(self, world: World) -> None:
         assert world.run.snapshot is not None
         digest = world.run.snapshot.digest
