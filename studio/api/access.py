@@ -37,16 +37,16 @@ def is_own(request: HttpRequest, run: Run | None) -> bool:
     return own is None or (run is not None and own.pk in (run.pk, run.parent_id))
 
 
-def run_of(request: HttpRequest, workspace: str, run_id: str, right: Right = Right.READ) -> Run:
-    """A run of the workspace with what its JSON needs (one query), or NotFound/Forbidden."""
+_RELATED = ("workspace", "experiment", "unit", "parent", "target", "environment", "snapshot", "created_by")
+
+
+def run_of(
+    request: HttpRequest, workspace: str, run_id: str, right: Right = Right.READ, *, related: bool = True
+) -> Run:
+    """A run of the workspace, with what its JSON needs where ``related`` (one query), or NotFound/Forbidden."""
     place = workspace_of(request, workspace, right)
-    run = (
-        Run.objects.select_related(
-            "workspace", "experiment", "unit", "parent", "target", "environment", "snapshot", "created_by"
-        )
-        .filter(workspace=place, run_id=run_id)
-        .first()
-    )
+    runs = Run.objects.select_related(*_RELATED) if related else Run.objects
+    run = runs.filter(workspace=place, run_id=run_id).first()
     if not is_own(request, run):
         raise Forbidden(_(ONLY_OWN))
     if run is None:

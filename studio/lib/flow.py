@@ -98,6 +98,10 @@ class FlowHandler(ASGIHandler):
     chunk_size = SEND_BYTES
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
 
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        # Not in Django's ThreadSensitiveContext: a thread begun and ended for each request, to send signals from.
+        await self.handle(scope, receive, send)
+
     def load_middleware(self, is_async: bool = False) -> None:
         super().load_middleware(is_async=False)
 

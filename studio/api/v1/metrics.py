@@ -56,7 +56,7 @@ def run_events(request: HttpRequest, workspace: Ws, run_id: RunId) -> Any:
     The body is not validated field by field: an event that cannot be used is counted, noted on the run, and does not
     stop the others. Batches of 1,000 reach far more points per second than single ones.
     """
-    run = run_of(request, workspace, run_id, Right.WRITE)
+    run = run_of(request, workspace, run_id, Right.WRITE, related=False)
     body = request.body
     if (request.content_type or "").startswith("application/json"):
         try:
@@ -91,7 +91,7 @@ def run_metric_series(
     since: Annotated[int | None, Query(None, ge=0, le=1 << 62, description="Index of the first point wanted.")] = None,
 ) -> Any:
     """One scalar metric for a chart, downsampled so that no extreme is lost: {"x": [...], "y": [...], ...}."""
-    return charts.series(run_of(request, workspace, run_id), name, points=points, axis=axis, since=since)
+    return charts.series(run_of(request, workspace, run_id, related=False), name, points=points, axis=axis, since=since)
 
 
 def experiment_out(experiment: Experiment, workspace: str) -> dict[str, Any]:
