@@ -70,7 +70,7 @@ def environment_detail(request: WorkspaceRequest, name: str, version: int | None
     if not request.htmx:
         context["versions"] = env_selectors.environment_versions(environment)[:50]
         # The relation is named by runs; compute itself imports nothing of it.
-        context["runs"] = environment.runs.select_related("workspace", "experiment", "created_by").order_by("-pk")[  # type: ignore[attr-defined]
+        context["runs"] = environment.runs.select_related("workspace", "experiment", "created_by").order_by("-pk")[
             :RUNS_SHOWN
         ]
     return render_page(request, "compute/environment_detail.html", context, part="builds")

@@ -68,6 +68,37 @@ def _operation(sample: Any) -> Dict[str, Any]:
     }
 
 
+def _schemas(row: Dict[str, Any], methods: List[str], classes: Optional[List[Any]]) -> Dict[str, Any]:
+    """What goes in, what comes out, and what a refusal says; ``row`` is the schema of one row."""
+    body = {
+        "type": "object",
+        "required": ["data"],
+        "properties": {
+            "data": {"type": "array", "items": row},
+            "method": {
+                "type": "string",
+                "enum": methods,
+                "description": f"Without it: {methods[0]}, answered as a plain list. "
+                f'With it: an object like {{"{methods[0]}": [...]}}.',
+            },
+        },
+    }
+    answer: Dict[str, Any] = {"description": "One answer per row."}
+    if classes:
+        answer["items"] = {"enum": classes[:100]}
+    else:
+        answer["items"] = {}
+    answer["type"] = "array"
+    return {
+        "Input": body,
+        "Output": {"oneOf": [answer, {"type": "object", "additionalProperties": answer}]},
+        "Problem": {
+            "type": "object",
+            "properties": {"status": {"type": "integer"}, "title": {"type": "string"}, "detail": {"type": "string"}},
+        },
+    }
+
+
 def openapi(
     *,
     name: str,
@@ -83,35 +114,8 @@ def openapi(
     sample: Any,
 ) -> Dict[str, Any]:
     """An OpenAPI 3.0 document with the real input schema and an example that can be sent as it is."""
-    body = {
-        "type": "object",
-        "required": ["data"],
-        "properties": {
-            "data": {"type": "array", "items": _row(features, names, row)},
-            "method": {
-                "type": "string",
-                "enum": methods,
-                "description": f"Without it: {methods[0]}, answered as a plain list. "
-                f'With it: an object like {{"{methods[0]}": [...]}}.',
-            },
-        },
-    }
-    answer: Dict[str, Any] = {"description": "One answer per row."}
-    if classes:
-        answer["items"] = {"enum": classes[:100]}
-    else:
-        answer["items"] = {}
-    answer["type"] = "array"
     score = _operation(example(features, row, sample))
-    schemas = {
-        "Input": body,
-        "Output": {"oneOf": [answer, {"type": "object", "additionalProperties": answer}]},
-        "Problem": {
-            "type": "object",
-            "properties": {"status": {"type": "integer"}, "title": {"type": "string"}, "detail": {"type": "string"}},
-        },
-    }
-    components: Dict[str, Any] = {"schemas": schemas}
+    components: Dict[str, Any] = {"schemas": _schemas(_row(features, names, row), methods, classes)}
     if auth:
         score["security"] = [{"key": []}]
         score["responses"]["401"] = {"description": "The key is missing or wrong", "content": _PROBLEM}

@@ -178,26 +178,29 @@ def model_register(request: WorkspaceRequest) -> HttpResponse:
     }
     form = RegisterForm(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid():
-        data = form.cleaned_data
-        try:
-            made = services.model_register(
-                workspace=request.workspace,
-                user=request.user,
-                name=data["name"],
-                run=run,
-                path=data["path"],
-                request=request,
-                **form.columns(),
-            )
-        except AtelierError as error:
-            show_error(form, error)
-        else:
-            return redirect(
-                "model-version", workspace=request.workspace.name, name=made.model.name, version=made.version
-            )
+        made = _registered(request, form, run=run, path=form.cleaned_data["path"])
+        if made is not None:
+            return made
     chosen = str(form["path"].value() or "")
     context = {"form": form, "run": run, "tree": tree(names, chosen), "names": _names(request), "chosen": chosen}
     return render_page(request, "models_registry/register.html", context, status=422 if form.errors else 200)
+
+
+def _registered(request: WorkspaceRequest, form: DetailsForm, **source: Any) -> HttpResponse | None:
+    """The way to the version that was made of ``source``; None where the form now says what is wrong."""
+    try:
+        made = services.model_register(
+            workspace=request.workspace,
+            user=request.user,
+            name=form.cleaned_data["name"],
+            request=request,
+            **source,
+            **form.columns(),
+        )
+    except AtelierError as error:
+        show_error(form, error)
+        return None
+    return redirect("model-version", workspace=request.workspace.name, name=made.model.name, version=made.version)
 
 
 @workspace_page(Right.WRITE)
@@ -219,25 +222,12 @@ def framework_version(request: WorkspaceRequest) -> HttpResponse:
 def model_upload(request: WorkspaceRequest) -> HttpResponse:
     form = UploadForm(request.POST or None, request.FILES or None, workspace=request.workspace)
     if request.method == "POST" and form.is_valid():
-        data = form.cleaned_data
-        given = [(file.name or "model", file) for file in data["files"]]
-        try:
-            if not given:
-                raise Invalid(_("Choose at least one file."), field="files")
-            made = services.model_register(
-                workspace=request.workspace,
-                user=request.user,
-                name=data["name"],
-                files=given,
-                environment=data["environment"],
-                request=request,
-                **form.columns(),
-            )
-        except AtelierError as error:
-            show_error(form, error)
+        given = [(file.name or "model", file) for file in form.cleaned_data["files"]]
+        if not given:
+            show_error(form, Invalid(_("Choose at least one file."), field="files"))
         else:
-            return redirect(
-                "model-version", workspace=request.workspace.name, name=made.model.name, version=made.version
-            )
+            made = _registered(request, form, files=given, environment=form.cleaned_data["environment"])
+            if made is not None:
+                return made
     context = {"form": form, "names": _names(request)}
     return render_page(request, "models_registry/upload.html", context, status=422 if form.errors else 200)

@@ -217,7 +217,7 @@ def invite_accept(request: HttpRequest, secret: str) -> HttpResponse:
     error = ""
     if request.method == "POST":
         try:
-            services.invitation_accept(invitation=invitation, user=request.user, request=request)  # type: ignore[arg-type]
+            services.invitation_accept(invitation=invitation, user=request.user, request=request)
             request.session.pop("invitation", None)
             return redirect("home", workspace=invitation.workspace.name)
         except AtelierError as refused:

@@ -80,7 +80,7 @@ class Session(APIKeyCookie):
             return None
         if check_csrf(request) is not None:
             raise Forbidden(_("The CSRF token is missing or wrong: send it in the header X-CSRFToken."))
-        return Actor(user=request.user)  # type: ignore[arg-type]
+        return Actor(user=request.user)
 
 
 PEOPLE = [BearerToken(), Session()]
@@ -88,4 +88,4 @@ UNITS_TOO = [UnitToken(), Session()]
 
 
 def actor_of(request: HttpRequest) -> Actor:
-    return request.auth  # type: ignore[attr-defined, no-any-return]
+    return request.auth  # type: ignore[attr-defined]

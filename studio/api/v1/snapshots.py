@@ -78,7 +78,7 @@ def snapshot_upload(request: HttpRequest, workspace: Ws) -> Any:
         raise Invalid(_("Send a form of the type multipart/form-data."), field="files")
     archive = request.FILES.get("zip")
     if archive is not None:
-        return Status(201, snapshot_out(snapshots.snapshot_from_zip(place, archive)))  # type: ignore[arg-type]
+        return Status(201, snapshot_out(snapshots.snapshot_from_zip(place, archive)))
     files, paths = request.FILES.getlist("files"), request.POST.getlist("paths")
     if not files:
         raise Invalid(_("There is neither a zip nor a file in the form."), field="files")
@@ -87,7 +87,7 @@ def snapshot_upload(request: HttpRequest, workspace: Ws) -> Any:
     named = zip(paths or [file.name or "" for file in files], files, strict=True)
     return Status(
         201, snapshot_out(snapshots.snapshot_from_uploads(place, [(path, file, 0o644) for path, file in named]))
-    )  # type: ignore[misc]
+    )
 
 
 @router.get("/snapshots/{digest}", response=SnapshotDetail)
