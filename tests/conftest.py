@@ -56,6 +56,14 @@ def team(db: None) -> Team:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _one_connection_per_test() -> None:
+    """A response that is closed inside a test must not close the connection whose transaction the test lives in."""
+    from django.db import connection
+
+    connection.close_if_unusable_or_obsolete = lambda: None  # type: ignore[method-assign]
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _remove_data() -> Iterator[None]:
     yield
     import shutil
