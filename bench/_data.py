@@ -27,7 +27,7 @@ def _insert(model: Any, rows: Iterable[dict[str, Any]]) -> None:
     fields = [model._meta.get_field(name) for name in first]
     columns = ", ".join(connection.ops.quote_name(field.column) for field in fields)
     marks = ", ".join(["%s"] * len(fields))
-    statement = f"INSERT INTO {connection.ops.quote_name(model._meta.db_table)} ({columns}) VALUES ({marks})"  # noqa: S608
+    statement = f"INSERT INTO {connection.ops.quote_name(model._meta.db_table)} ({columns}) VALUES ({marks})"  # noqa: S608 - our own names
     # Texts and numbers go as they are; only JSON and moments need the field's own way of writing them.
     special = {at: field for at, field in enumerate(fields) if isinstance(field, (JSONField, DateTimeField))}
 
@@ -69,7 +69,7 @@ def _cross(model: Any, names: tuple[str, ...], first: int) -> None:
         INSERT INTO {table} (run_id, workspace_id, experiment_id, name, {columns})
         SELECT r.id, r.workspace_id, r.experiment_id, n.name, {values}
         FROM runs_run r CROSS JOIN ({listed}) n WHERE r.id >= %s {keep.replace("%", "%%")}
-    """.replace("% 100003", "%% 100003")  # noqa: S608
+    """.replace("% 100003", "%% 100003")  # noqa: S608 - our own names
     with connection.cursor() as cursor:
         cursor.execute(statement, [*bound, first])
 
@@ -90,7 +90,7 @@ def make_runs(workspace: Any, user: Any, *, count: int = 100_000, experiments: i
 
     from runs.models import Experiment, MetricSeries, Run, RunParameter, RunTag
 
-    began, rng, now = time.perf_counter(), random.Random(seed), timezone.now()  # noqa: S311 - made-up numbers
+    began, rng, now = time.perf_counter(), random.Random(seed), timezone.now()  # noqa: S311 - no secret - made-up numbers
     series = [
         Experiment.objects.get_or_create(workspace=workspace, name=f"bench-{index:02d}")[0]
         for index in range(experiments)
@@ -141,7 +141,7 @@ def make_history(run: Any, *, name: str = "loss", points: int = 100_000, seed: i
     """A curve of ``points`` points, written by the studio's own ingest."""
     from runs.services.events import ingest_objects
 
-    rng, value = random.Random(seed), 1.0  # noqa: S311
+    rng, value = random.Random(seed), 1.0  # noqa: S311 - no secret
     events = []
     for step in range(points):
         value += rng.gauss(0, 0.01)

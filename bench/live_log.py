@@ -91,7 +91,7 @@ async def _bare(script: Path) -> list[float]:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-u", str(script), stdout=asyncio.subprocess.PIPE
         )
-        while piece := await process.stdout.read(65536):  # type: ignore[union-attr]
+        while piece := await process.stdout.read(65536):  # type: ignore[union-attr]  # a pipe was asked for
             await connection.send(piece)
         await process.wait()
 

@@ -63,7 +63,7 @@ LEFT_OUT = frozenset(
     libsqlite libssh2 libstdcxx libstdcxx-ng libtiff libuuid libuv libwebp libwebp-base libxcb libxcrypt libxml2 libxslt
     libzlib llvm-openmp lz4-c mkl mkl-service mkl_fft mkl_random ncurses nomkl openblas openjpeg openssl pip
     pixman pytorch-cuda pytorch-mutex python_abi readline snappy sqlite tbb tk tzcode vc vs2015_runtime xz yaml
-    zeromq zlib zstd""".split()  # noqa: SIM905 - as a text it stays readable
+    zeromq zlib zstd""".split()  # noqa: SIM905 - read as words - as a text it stays readable
 )
 
 # What PyPI cannot give (or gives something else under that name).
@@ -71,7 +71,7 @@ NOT_ON_PYPI = frozenset(
     """bash binutils bison boost-cpp c-compiler compilers conda conda-build conda-env curl cxx-compiler ffmpeg
     fortran-compiler gcc gcc_linux-64 gdb gfortran gfortran_linux-64 git git-lfs go graphviz gxx gxx_linux-64 hdf5
     imagemagick java-jdk libgdal make mamba maven mpi mpich nodejs openjdk openmpi openslide perl postgresql r r-base
-    redis-server rust samtools scala sbt texlive-core tesseract unzip vim wget yarn""".split()  # noqa: SIM905
+    redis-server rust samtools scala sbt texlive-core tesseract unzip vim wget yarn""".split()  # noqa: SIM905 - read as words
 )
 
 _NAME = re.compile(r"^(?:[\w./:-]+::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)(\[.*\])?\s*(.*)$")

@@ -5,4 +5,4 @@ class ModelsRegistryConfig(AppConfig):
     name = "models_registry"
 
     def ready(self) -> None:
-        from models_registry import receivers  # noqa: F401
+        from models_registry import receivers  # noqa: F401 - imported for what they connect

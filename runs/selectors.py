@@ -294,7 +294,7 @@ def _distinct_names(model: Any, workspace: Workspace, experiment: Experiment | N
             FROM found WHERE found.name IS NOT NULL
         )
         SELECT name FROM found WHERE name IS NOT NULL LIMIT %s
-    """  # noqa: S608
+    """  # noqa: S608 - names are quoted, values are parameters
     with connection.cursor() as cursor:
         cursor.execute(statement, [value, value, limit])
         return [row[0] for row in cursor.fetchall()]

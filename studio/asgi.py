@@ -8,12 +8,12 @@ from studio.lib.flow import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "studio.settings")
 django_application = get_asgi_application()
 
-from channels.auth import AuthMiddlewareStack  # noqa: E402
-from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
-from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+from channels.auth import AuthMiddlewareStack  # noqa: E402 - settings come first
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402 - settings come first
+from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402 - settings come first
 
-from compute.consumers import bearer  # noqa: E402
-from compute.routing import websocket_urlpatterns  # noqa: E402
+from compute.consumers import bearer  # noqa: E402 - settings come first
+from compute.routing import websocket_urlpatterns  # noqa: E402 - settings come first
 
 routes = URLRouter(websocket_urlpatterns)
 browsers = AllowedHostsOriginValidator(AuthMiddlewareStack(routes))

@@ -98,9 +98,9 @@ class LocalDriver:
     fields: ClassVar[Sequence[FormField]] = (
         FormField(
             name="slots",
-            label=gettext_lazy("Runs at the same time"),  # type: ignore[arg-type]
+            label=gettext_lazy("Runs at the same time"),  # type: ignore[arg-type]  # lazy
             kind="number",
-            help=gettext_lazy("Empty: one per processor, shared with the other workspaces."),  # type: ignore[arg-type]
+            help=gettext_lazy("Empty: one per processor, shared with the other workspaces."),  # type: ignore[arg-type]  # lazy
             minimum=1,
             maximum=1024,
         ),

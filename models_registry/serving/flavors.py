@@ -87,7 +87,7 @@ class Model:
     def _has(self, name: str) -> bool:
         try:  # some estimators raise from the attribute itself when a method does not apply to them
             return callable(getattr(self.estimator, name, None))
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001 - whatever a model raises
             return False
 
     @staticmethod

@@ -88,4 +88,4 @@ UNITS_TOO = [UnitToken(), Session()]
 
 
 def actor_of(request: HttpRequest) -> Actor:
-    return request.auth  # type: ignore[attr-defined]
+    return request.auth  # type: ignore[attr-defined]  # set by Ninja

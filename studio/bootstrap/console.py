@@ -93,7 +93,7 @@ def disk_check(folder: str, needed_bytes: int) -> None:
     """Raises SetupError when the disk of ``folder`` has less than ``needed_bytes`` free."""
     existing = folder
     while not os.path.exists(existing):  # noqa: PTH110 - os.path alone keeps this importable before anything is set up
-        existing = os.path.dirname(existing) or "/"  # noqa: PTH120
+        existing = os.path.dirname(existing) or "/"  # noqa: PTH120 - text
     stat = os.statvfs(existing)
     free = stat.f_bavail * stat.f_frsize
     if free < needed_bytes:

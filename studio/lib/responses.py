@@ -34,7 +34,7 @@ class FileStream(StreamingHttpResponse):
     def __init__(self, file: IO[bytes], length: int, **kwargs: Any) -> None:
         self._file, self._left = file, length
         super().__init__(self._chunks(), **kwargs)
-        self._resource_closers.append(file.close)  # type: ignore[attr-defined]
+        self._resource_closers.append(file.close)  # type: ignore[attr-defined]  # stubs lack it
         self.headers["Content-Length"] = str(length)
 
     def _read(self) -> bytes:

@@ -316,7 +316,7 @@ def test_a_run_that_this_process_reports(
     with pytest.raises(ServiceException):
         run.download_file("outputs/none", str(tmp_path / "none"))
     with pytest.raises(ZeroDivisionError), experiment.start_logging() as broken:
-        1 / 0  # noqa: B018
+        1 / 0  # noqa: B018 - it is to fail
     assert Run.get(ws, broken.id).get_status() == "Failed"
     assert {one.id for one in experiment.get_runs()} == {run.id, broken.id}
     assert [one.id for one in experiment.get_runs(tags="plain")] == [run.id]
