@@ -33,6 +33,7 @@ def _tools(environment: dict[str, str]) -> dict[str, bool]:
         "ATELIER_URL": "https://atelier.example",
         "ATELIER_DEBUG": "",
         "ATELIER_HSTS_SUBDOMAINS": "1",
+        "ATELIER_HSTS_PRELOAD": "1",
         "ATELIER_SECRET_KEY": "only-for-this-check-" + "x7Kq" * 12,
     }
     manage = [sys.executable, "manage.py"]
