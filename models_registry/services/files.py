@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -44,7 +43,7 @@ def gather(source: Path, *, inside: Path) -> list[tuple[str, Path]]:
         real = os.path.realpath(path)
         if not real.startswith(root + os.sep):
             raise Invalid(_("%(name)s is a link that leads out of the run.") % {"name": name}, field="path")
-        if not stat.S_ISREG(Path(real).stat().st_mode):
+        if not Path(real).is_file():
             raise Invalid(_("%(name)s is not a plain file.") % {"name": name}, field="path")
     return sorted(found)
 

@@ -46,6 +46,23 @@ def _info(name: str, path: str | Path) -> FileInfo | None:
     return FileInfo(name, status.st_size, status.st_mtime, kind_of(name))
 
 
+def _is_text(name: str) -> bool:
+    """Whether the name can be said in JSON and in a page: its bytes on the disk are UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_shown(entry: os.DirEntry[str], real_root: str) -> bool:
+    """A file, or a link to one inside. A link that leads to itself is no file, and the system says so with an error."""
+    try:
+        return entry.is_file() and (not entry.is_symlink() or places.inside(entry.path, real_root))
+    except OSError:
+        return False
+
+
 def _walk(root: Path, prefix: str) -> Iterator[FileInfo]:
     """Files below ``root`` under their names; links to folders and links that lead out are left out."""
     real_root = os.path.realpath(root)
@@ -53,18 +70,14 @@ def _walk(root: Path, prefix: str) -> Iterator[FileInfo]:
     while waiting:
         folder, before = waiting.pop()
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            entries = sorted((one for one in os.scandir(folder) if _is_text(one.name)), key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             continue
         for entry in entries:
             name = before + entry.name
             if entry.is_dir(follow_symlinks=False):
                 waiting.append((entry.path, name + "/"))
-            elif (
-                entry.is_file()
-                and (not entry.is_symlink() or places.inside(entry.path, real_root))
-                and (info := _info(name, entry.path))
-            ):
+            elif _is_shown(entry, real_root) and (info := _info(name, entry.path)):
                 yield info
 
 
@@ -98,9 +111,11 @@ def _entries(folder: Path, before: str) -> Iterator[tuple[str, bool, str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
+                if not _is_text(entry.name):
+                    continue
                 if entry.is_dir(follow_symlinks=False):
                     yield before + entry.name, True, entry.path
-                elif entry.is_file() and (not entry.is_symlink() or places.inside(entry.path, real_root)):
+                elif _is_shown(entry, real_root):
                     yield before + entry.name, False, entry.path
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,24 @@ def test_names(run: Run, folder: Path) -> None:
         with pytest.raises(Invalid):
             artifacts.open_file(run, name)
     assert artifacts.run_bytes(run) == 2 + 5 + 5 + 4 + 1
+
+
+def test_odd_entries_hide_no_other_file(run: Run, folder: Path) -> None:
+    """A link to itself, a link to nothing, a pipe, and a name that is no text."""
+    (folder / "outputs" / "circle").symlink_to("circle")
+    (folder / "outputs" / "gone").symlink_to("nowhere")
+    os.mkfifo(folder / "outputs" / "pipe")
+    for name in (b"bad\xff.txt", b"bad\xff/in.txt"):
+        path = Path(os.fsdecode(os.fsencode(folder / "outputs") + b"/" + name))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    listed = [info.path for info in artifacts.list_files(run, prefix="outputs/")]
+    assert listed == ["outputs/deep/a.txt", "outputs/model.pkl"]
+    assert [info.path for info in artifacts.list_folder(run, "outputs").items] == ["outputs/deep", "outputs/model.pkl"]
+    assert b"".join(artifacts.zip_stream(run))
+    for name in ("outputs/circle", "outputs/gone"):
+        with pytest.raises(NotFound):
+            artifacts.open_file(run, name)
 
 
 def test_links_do_not_lead_out(run: Run, folder: Path) -> None:
