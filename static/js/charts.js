@@ -394,7 +394,7 @@
     const ys = (data?.y || []).filter((y) => y !== null);
     if (ys.length < 2) return;
     const [low, high] = [Math.min(...ys), Math.max(...ys)];
-    const place = (y, i) => `${((100 * i) / (ys.length - 1)).toFixed(2)},${(26 - (24 * (y - low)) / (high - low || 1)).toFixed(2)}`;
+    const place = (y, i) => `${((100 * i) / (ys.length - 1)).toFixed(2)},${(26 - 24 * ((y / 2 - low / 2) / (high / 2 - low / 2 || 1))).toFixed(2)}`;
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     svg.setAttribute("viewBox", "0 0 100 28");
     svg.setAttribute("preserveAspectRatio", "none");
