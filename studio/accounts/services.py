@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 import re
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Lower
 from django.http import HttpRequest
@@ -39,8 +41,19 @@ def audit(
         object_id=str(object.pk) if object is not None else "",
         object_label=(label or (str(object) if object is not None else ""))[:300],
         detail=detail or {},
-        address=(request.META.get("REMOTE_ADDR") or None) if request is not None else None,
+        address=caller_address(request) if request is not None else None,
     )
+
+
+def caller_address(request: HttpRequest) -> str | None:
+    """The caller's IP address: as many forwarded ones are believed, from the right, as there are proxies of ours."""
+    proxies = settings.ALLAUTH_TRUSTED_PROXY_COUNT
+    forwarded = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()]
+    raw = forwarded[-proxies] if proxies and len(forwarded) >= proxies else request.META.get("REMOTE_ADDR", "")
+    try:
+        return str(ipaddress.ip_address(raw))
+    except ValueError:
+        return None
 
 
 @transaction.atomic

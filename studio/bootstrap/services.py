@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import http.client
 import json
 import os
 import signal
@@ -11,8 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from studio.bootstrap import broker, processes
@@ -35,9 +34,8 @@ class Place:
             self.port = env.integer("ATELIER_PORT", 8700, minimum=1)
         except env.ConfigurationError as error:
             raise SetupError(str(error)) from error
-        near = "127.0.0.1" if self.host == "0.0.0.0" else self.host  # noqa: S104 - compared, not bound
-        self.local = f"http://{near}:{self.port}"
-        self.url = env.text("ATELIER_URL") or self.local
+        self.near = "127.0.0.1" if self.host == "0.0.0.0" else self.host  # noqa: S104 - compared, not bound
+        self.url = env.text("ATELIER_URL") or f"http://{self.near}:{self.port}"
         self.state = self.data / "run" / "services.json"
         self.logs = self.data / "log"
 
@@ -107,7 +105,7 @@ class Services:
         if name == "valkey":
             return _ping(broker.socket_path(self.place.data))
         if name == "web":
-            return _get(self.place.local + "/healthz") == 200
+            return _answers(self.place.near, self.place.port)
         return (self.place.data / "run" / f"{name}.ready").exists()
 
     def wait(self, name: str) -> None:
@@ -151,16 +149,16 @@ def _ping(path: Path) -> bool:
         return False
 
 
-def _get(url: str) -> int:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def _answers(host: str, port: int) -> bool:
+    """Whether the web server answers at all: a redirect to https, or a host that is not allowed, says so too."""
+    connection = http.client.HTTPConnection(host, port, timeout=5)
     try:
-        with opener.open(url, timeout=5) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        # A redirect to https or a host that is not allowed still says that the server is up.
-        return 200 if error.code in {301, 400} else error.code
-    except OSError:
-        return 0
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status < 500
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _port_check(place: Place) -> None:

@@ -211,3 +211,19 @@ def test_members_lists_people_before_programs_in_one_query(team, django_assert_n
 def test_an_error_names_its_field():
     error = AtelierError("wrong", field="name")
     assert error.errors == {"name": ["wrong"]}
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "address"),
+    [
+        (0, "6.6.6.6", "10.0.0.1"),
+        (1, "6.6.6.6, 192.0.2.7", "192.0.2.7"),
+        (2, "6.6.6.6, 192.0.2.7, 192.0.2.8", "192.0.2.7"),
+        (1, "", "10.0.0.1"),
+        (1, "rubbish", None),
+    ],
+)
+def test_a_forged_forwarding_header_is_not_believed(rf, settings, proxies, forwarded, address):
+    settings.ALLAUTH_TRUSTED_PROXY_COUNT = proxies
+    request = rf.get("/", REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR=forwarded)
+    assert services.caller_address(request) == address
