@@ -67,19 +67,21 @@ def _connect(stack: Stack, token: str, key: str) -> Any:
 
 
 async def _latencies(stack: Stack, token: str, key: str) -> list[float]:
-    """Seconds from print to here, one per line."""
-    rest = b""
+    """Seconds from print to here, one per line that is printed while we listen: what was there before is no news."""
+    rest, listening = b"", time.time()
     found: list[float] = []
     async with _connect(stack, token, key) as socket:
         await socket.send('{"stream": "stdout", "from": 0}')
         async for message in socket:
             now = time.time()
             if isinstance(message, str):
+                if json.loads(message)["type"] == "hello":
+                    listening = now
                 if json.loads(message)["type"] == "eof":
                     return found
                 continue
             *lines, rest = (rest + message[8:]).split(b"\n")
-            found += [now - float(line) for line in lines]
+            found += [now - float(line) for line in lines if float(line) >= listening]
     return found
 
 
@@ -170,8 +172,9 @@ def _burst(stack: Stack, folder: Path, token: str, rate: int, seconds: int, view
 
 
 def run(options: dict[str, Any] | None = None) -> dict[str, Any]:
-    """``options``: lines (of the latency part), seconds, rate (lines per second) and viewers (of the burst)."""
-    given = {"lines": 500, "seconds": 20, "rate": 50_000, "viewers": 20, **(options or {})}
+    """``options``: quick; lines (of the latency part), seconds, rate (lines per second) and viewers (of the burst)."""
+    quick = {"lines": 100, "seconds": 3} if (options or {}).get("quick") else {}
+    given = {"lines": 500, "seconds": 20, "rate": 50_000, "viewers": 20, **quick, **(options or {})}
     with tempfile.TemporaryDirectory(prefix="atelier-bench-") as name:
         folder = Path(name)
         with Stack(folder) as stack:
@@ -179,9 +182,9 @@ def run(options: dict[str, Any] | None = None) -> dict[str, Any]:
             key = _submit(stack, folder, TICKS.format(count=given["lines"]))
             path = stack.unit_directory(key) / "stdout.log"
             wait_until("the script prints", path.exists, 60)
-            ours = sorted(1000 * value for value in asyncio.run(_latencies(stack, token, key))[5:])
+            ours = sorted(1000 * value for value in asyncio.run(_latencies(stack, token, key)))
             script = folder / "bare.py"
-            script.write_text(TICKS.format(count=min(given["lines"], 200)))
+            script.write_text(TICKS.format(count=given["lines"]))
             bare = sorted(1000 * value for value in asyncio.run(_bare(script)))
             burst = _burst(stack, folder, token, given["rate"], given["seconds"], given["viewers"])
     figures = {
@@ -202,6 +205,9 @@ def run(options: dict[str, Any] | None = None) -> dict[str, Any]:
         "figures": figures,
         "unit": "ms",
         "reach": {**REACH, "viewers_equal": given["viewers"]},
-        "compared_with": {"bare pipe to a websocket, p50_ms": round(statistics.median(bare), 2)},
+        "compared_with": {
+            "bare pipe to a websocket, p50_ms": round(statistics.median(bare), 2),
+            "bare pipe to a websocket, p99_ms": round(bare[int(len(bare) * 0.99)], 2),
+        },
         "met": bool(met),
     }
