@@ -259,7 +259,8 @@ def up(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     place = Place()
     if _running(place):
-        say(f"Atelier is running already: {place.url}  (python3 manage.py status; python3 manage.py down)")
+        url = processes.load(place.state)[1].get("url", place.url)  # it may have been started with another port
+        say(f"Atelier is running already: {url}  (python3 manage.py status; python3 manage.py down)")
         return 0
     if options.no_sample:
         os.environ["ATELIER_NO_SAMPLE"] = "1"
