@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from compute.drivers.base import Driver
-from compute.drivers.local import LocalDriver, base_environment
+from compute.drivers.local import LocalDriver, base_environment, locked
 from compute.spec import Phase, UnitSpec
 from studio.lib import storage
 from tests.drivers.contract import DriverContract
@@ -62,9 +62,11 @@ class TestLocalDriver(DriverContract):
         handle = self.started(driver, unit("true"))
         self.ended(driver, handle)
         folder = storage.unit_directory(handle.key)
+        # Supervisor and guard hold the lock to their end; one that still lives would write what is taken away here.
+        wait_until("supervisor and guard are gone", lambda: not locked(folder))
         (folder / "exit.json").rename(folder / "kept.json")
         (folder / "beat.json").write_text(json.dumps({"pid": os.getpid(), "start_time": "1", "attempt": 1}))
-        wait_until("the guard is gone", lambda: self.look(driver, handle).phase is Phase.GONE)
+        assert self.look(driver, handle).phase is Phase.GONE
         (folder / "kept.json").rename(folder / "exit.json")
 
     def test_the_studios_own_settings_stay_here(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,7 @@ def test_filters(team: Any, runs: list[Run]) -> None:
     assert found(status="Completed") == {3} and found(status=["Completed", "Failed"]) == {3}
     assert found(archived=True) == {4} and len(found(archived=None)) == 24 and 4 not in found()
     assert found(search="a look") == {5} and found(search="GOLD%") == {6} and found(search="old_") == set()
-    assert found(search=runs[8].run_id) == {8} and len(found(search="e1")) == 12
+    assert found(search=runs[8].run_id) == {8} and len(found(search="e1_")) == 12
     assert found(tag=("i", "2")) == {2, 5, 8, 11, 14, 17, 20, 23} and found(tag="stage") == {6}
     assert found(created_by=team.reader) == set() and len(found(created_by=team.owner)) == 23
 
