@@ -99,7 +99,9 @@ TEMPLATES: list[dict[str, Any]] = [
 
 DATABASES = {
     "default": dj_database_url.parse(
-        env.text("DATABASE_URL") or f"sqlite:///{ATELIER_DATA / 'atelier.sqlite3'}", conn_max_age=300
+        env.text("DATABASE_URL") or f"sqlite:///{ATELIER_DATA / 'atelier.sqlite3'}",
+        conn_max_age=300,
+        conn_health_checks=True,
     )
 }
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
