@@ -37,7 +37,7 @@ class Workspace(models.Model):
     name = models.SlugField(max_length=64, unique=True)
     title = models.CharField(max_length=200, blank=True)
     description = models.TextField(blank=True)
-    subscription_id = models.CharField(max_length=64, blank=True)
+    subscription_id = models.CharField(max_length=64, default="atelier")
     resource_group = models.CharField(max_length=90, default="atelier")
     preferences: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict, blank=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")

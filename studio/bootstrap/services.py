@@ -293,7 +293,7 @@ def _stay(place: Place) -> int:
             for name in services.commands:
                 services.wait(name)
         _greet(place, made)
-        sample = _sample(place) if made.get("sample") == "wanted" else None
+        sample = _sample(place, made["workspace"]) if made.get("sample") == "wanted" else None
         while True:
             services.watch()
             if sample is not None:
@@ -310,11 +310,11 @@ def _stay(place: Place) -> int:
     return 0
 
 
-def _sample(place: Place) -> subprocess.Popen[bytes] | None:
+def _sample(place: Place, workspace: str) -> subprocess.Popen[bytes] | None:
     """The sample experiment of a new workspace; it says by itself how it goes."""
     if env.flag("ATELIER_NO_SAMPLE"):
         return None
-    say("\n  Meanwhile a sample experiment is run in your workspace:")
+    say(f"\n  Meanwhile a sample is run in your workspace: {place.url}/w/{workspace}/experiments/iris-sample/")
     return subprocess.Popen([sys.executable, "manage.py", "sample"], cwd=ROOT, env=_environment(place))
 
 

@@ -65,7 +65,7 @@ class Migration(migrations.Migration):
                 ('name', models.SlugField(max_length=64, unique=True)),
                 ('title', models.CharField(blank=True, max_length=200)),
                 ('description', models.TextField(blank=True)),
-                ('subscription_id', models.CharField(blank=True, max_length=64)),
+                ('subscription_id', models.CharField(default='atelier', max_length=64)),
                 ('resource_group', models.CharField(default='atelier', max_length=90)),
                 ('preferences', models.JSONField(blank=True, default=dict)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),

@@ -58,7 +58,7 @@ class Command(BaseCommand):
         """
         place = {
             "endpoint": settings.ATELIER_URL,
-            "subscription_id": workspace.subscription_id or "atelier",
+            "subscription_id": workspace.subscription_id,
             "resource_group": workspace.resource_group,
             "workspace_name": workspace.name,
         }

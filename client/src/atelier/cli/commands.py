@@ -198,4 +198,7 @@ def run_delete(arguments: argparse.Namespace) -> int:
         Run.get(workspace, run_id).delete()
     if arguments.json:
         show_json({"deleted": arguments.runs, **preview})
+    else:
+        for run_id in arguments.runs:
+            print(f"{run_id} is deleted.")
     return 0
