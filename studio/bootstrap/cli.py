@@ -54,6 +54,10 @@ def run(argv: list[str]) -> None:
         fail(error)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # The reader went away (`manage.py status | head`); closing standard output again must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(argv)

@@ -265,6 +265,9 @@ def up(arguments: list[str]) -> int:
     if options.no_sample:
         os.environ["ATELIER_NO_SAMPLE"] = "1"
     disk_check(str(place.data), 200 * 2**20)
+    # The database holds names, notes and digests of a whole team: not for the other accounts of this machine.
+    place.data.mkdir(parents=True, exist_ok=True)
+    place.data.chmod(0o700)
     _port_check(place)
     if options.detach:
         return _detach(place)

@@ -103,6 +103,7 @@ def test_one_command_on_a_fresh_machine(copy: Copy) -> None:
         text = page.read().decode()
     assert "csrfmiddlewaretoken" in text
     assert "vendor/tabler.min." in text
+    assert (copy.folder / "data").stat().st_mode & 0o077 == 0
 
 
 def test_scripts_of_this_user_are_signed_in(copy: Copy) -> None:
