@@ -271,8 +271,9 @@ def up(arguments: list[str]) -> int:
     _port_check(place)
     if options.detach:
         return _detach(place)
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    # Ctrl-C too: a shell that starts this in the background has it ignored, and so would Python.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     return _stay(place)
 
 
