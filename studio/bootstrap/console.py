@@ -60,7 +60,7 @@ _REASONS = (
         ("dns error", "could not resolve", "name or service not known", "temporary failure in name resolution",
          "connection refused", "network is unreachable", "timed out", "timeout", "connecterror", "enotfound",
          "econnrefused", "eai_again", "error sending request",
-         "failed to fetch", "connection error", "max retries"),
+         "failed to fetch", "connection error", "max retries", "(from versions: none)"),
         "The package index cannot be reached.",
         "Check the network. Behind a proxy set HTTPS_PROXY; with a mirror of your own set UV_INDEX_URL and "
         "PIP_INDEX_URL (and npm's registry setting). What was done so far is kept.",
