@@ -12,6 +12,7 @@ from studio.lib import secrets
 
 # Every column that holds what studio.lib.secrets.encrypt returned.
 ENCRYPTED = (("compute", "Target", "secrets"), ("compute", "Unit", "secrets"), ("models_registry", "Endpoint", "keys"))
+SEEDS = ("secret", "seed")  # of an authenticator app and of recovery codes
 
 
 class Command(BaseCommand):
@@ -26,4 +27,17 @@ class Command(BaseCommand):
                 for row in model._default_manager.exclude(**{column: ""}).only("pk", column).iterator(chunk_size=500):
                     fresh = secrets.reencrypt(getattr(row, column))
                     changed += model._default_manager.filter(pk=row.pk).update(**{column: fresh})
+        changed += self._second_factors()
         self.stdout.write(f"{changed} stored secrets are encrypted with the new key.")
+
+    def _second_factors(self) -> int:
+        """Seeds of second factors, which allauth keeps inside a JSON column; how many there were."""
+        from allauth.mfa.models import Authenticator
+
+        changed = 0
+        with transaction.atomic():
+            # Locked: a recovery code that is used meanwhile is marked in the same column.
+            for row in Authenticator.objects.select_for_update().iterator(chunk_size=500):
+                sealed = {name: secrets.reencrypt(row.data[name]) for name in SEEDS if row.data.get(name)}
+                changed += Authenticator.objects.filter(pk=row.pk).update(data={**row.data, **sealed}) if sealed else 0
+        return changed
