@@ -28,6 +28,7 @@ from studio.accounts.models import User, Workspace
 from studio.accounts.services import audit
 from studio.lib import storage
 from studio.lib.errors import Conflict, Invalid
+from studio.lib.names import clean_json, clean_name, clean_text
 
 BUILDING, READY, FAILED = "building", "ready", "failed"
 BUILD_TIME_LIMIT_S = 3600.0
@@ -45,6 +46,14 @@ CURATED: dict[str, tuple[str, Recipe]] = {
         Recipe(kind="pip", packages=["joblib", "matplotlib", "numpy", "pandas", "scikit-learn"]),
     ),
 }
+
+
+def _labels(tags: dict[str, Any] | None) -> dict[str, Any]:
+    """Tags whose names and texts hold no control character."""
+    return {
+        clean_name(key, field="tags"): clean_text(value, field="tags") if isinstance(value, str) else value
+        for key, value in (tags or {}).items()
+    }
 
 
 def environment_register(
@@ -73,7 +82,9 @@ def environment_register(
         raise Conflict(
             _("%(name)s comes with the studio and does not change. Choose another name.") % {"name": name}, field="name"
         )
-    stored = recipe.to_dict()
+    description = clean_text(description, field="description")
+    labels = _labels(tags)
+    stored = clean_json(recipe.to_dict(), field="recipe")
     for _attempt in range(5):
         same_name = Environment.objects.filter(workspace=workspace, name=name).order_by("-version")
         for known in same_name.filter(content_hash=digest):
@@ -91,7 +102,7 @@ def environment_register(
                     curated=curated,
                     anonymous=anonymous,
                     description=description,
-                    tags=tags or {},
+                    tags=labels,
                     created_by=user,
                 )
                 if user is not None and not anonymous:

@@ -14,6 +14,7 @@ from compute.environments import Recipe
 from compute.models import Environment, Target
 from compute.services import environment_register
 from runs.models import Run, Snapshot
+from runs.services.checks import TIME_LIMIT_MAX_S
 from studio.accounts.models import User, Workspace
 from studio.lib.errors import AtelierError, Invalid
 
@@ -87,7 +88,11 @@ class RunForm(forms.Form):
     requirements = forms.CharField(required=False)
     conda = forms.CharField(required=False, strip=False)
     strict = forms.BooleanField(required=False)
-    time_limit = forms.IntegerField(required=False, min_value=1, max_value=1_000_000)
+    time_limit = forms.IntegerField(
+        required=False,
+        min_value=1,
+        error_messages={"min_value": _l("The time limit is a whole number, 1 or more, and at most 365 days.")},
+    )
     time_unit = forms.ChoiceField(choices=TIME_UNITS, required=False)
     idempotency_key = forms.CharField(required=False, max_length=64)
 
@@ -134,6 +139,8 @@ class RunForm(forms.Form):
             self._clean_rows(data, kind)
         if data.get("time_limit"):
             data["time_limit_s"] = data["time_limit"] * int(data.get("time_unit") or 60)
+            if data["time_limit_s"] > TIME_LIMIT_MAX_S:
+                self.add_error("time_limit", _("A time limit has at most 365 days."))
         return data
 
     def _clean_source(self, data: dict[str, Any]) -> None:

@@ -7,3 +7,4 @@ class StudioConfig(AppConfig):
     def ready(self) -> None:
         # Celery's application must be the current one before any task is published.
         from studio import celery, checks  # noqa: F401 - imported for what they connect
+        from studio.lib import converters  # noqa: F401 - the addresses of files need it

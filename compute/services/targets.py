@@ -21,6 +21,7 @@ from studio.accounts.models import User, Workspace
 from studio.accounts.services import audit
 from studio.lib import secrets as locks
 from studio.lib.errors import Conflict, Invalid
+from studio.lib.names import clean_text
 
 LOCAL = "local"
 
@@ -56,7 +57,10 @@ def _value(field: FormField, raw: Any) -> Any:
         return _number(field, raw)
     if field.kind == "select" and str(raw) not in {value for value, _label in field.choices}:
         raise ValueError(_("%(value)r is not one of the choices.") % {"value": raw})
-    return str(raw)
+    text = str(raw)
+    if "\x00" in text:
+        raise ValueError(_("A NUL character cannot be stored."))
+    return text
 
 
 def validated(driver: str, config: dict[str, Any], secrets: dict[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -104,7 +108,7 @@ def target_create(
                 workspace=workspace,
                 name=name,
                 driver=driver,
-                description=description,
+                description=clean_text(description, field="description"),
                 config=clean,
                 secrets=locks.encrypt(json.dumps(hidden)) if hidden else "",
                 created_by=user,
@@ -131,7 +135,7 @@ def target_update(
     target.config, hidden = validated(target.driver, config, {**kept, **given})
     target.secrets = locks.encrypt(json.dumps(hidden)) if hidden else ""
     if description is not None:
-        target.description = description
+        target.description = clean_text(description, field="description")
     with transaction.atomic():
         target.save(update_fields=["config", "secrets", "description"])
         audit(user, "target.update", workspace=target.workspace, object=target, request=request)

@@ -26,6 +26,7 @@ from studio.accounts.models import User, Workspace
 from studio.accounts.services import audit
 from studio.lib import env, storage
 from studio.lib.errors import Conflict, Invalid
+from studio.lib.names import clean_text
 
 NAME = re.compile(r"[a-z][a-z0-9-]{1,62}[a-z0-9]")
 RESERVED = {"deploy"}  # words that the addresses of the pages use themselves
@@ -208,7 +209,7 @@ def deploy(
     if environment is not None and version.environment_id is None:
         version.environment = environment
         version.save(update_fields=["environment"])
-    columns = {"description": description or "", "tags": check_labels(tags, "tags")}
+    columns = {"description": clean_text(description or "", field="description"), "tags": check_labels(tags, "tags")}
     endpoint = _endpoint(workspace, user, name, auth_enabled, overwrite, columns)
     deployment = Deployment.objects.filter(endpoint=endpoint).select_related("unit").first()
     old = deployment.unit if deployment else None

@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from studio.lib import storage
 from studio.lib.errors import Invalid, TooLarge
+from studio.lib.names import from_disk
 
 CHUNK = 1 << 20
 MAX_FILES = 10_000
@@ -28,10 +29,10 @@ def gather(source: Path, *, inside: Path) -> list[tuple[str, Path]]:
     """
     root = os.path.realpath(inside)
     if source.is_file():
-        found = [(source.name, source)]
+        found = [(from_disk(source.name), source)]
     else:
         found = [
-            ((Path(folder) / name).relative_to(source).as_posix(), Path(folder) / name)
+            (from_disk((Path(folder) / name).relative_to(source).as_posix()), Path(folder) / name)
             for folder, _folders, names in os.walk(source)
             for name in sorted(names)
         ]

@@ -21,6 +21,7 @@ from studio.accounts.models import User, Workspace
 from studio.accounts.services import audit
 from studio.lib import storage
 from studio.lib.errors import Conflict, Invalid
+from studio.lib.names import clean_json, clean_name, clean_text
 
 RESERVED = {"register", "upload"}  # words that the addresses of the pages use themselves
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
@@ -64,6 +65,10 @@ def check_framework(framework: str | None) -> str:
     )
 
 
+def check_framework_version(raw: Any) -> str:
+    return clean_name(str(raw or ""), field="framework_version")[:64]
+
+
 def check_resources(raw: Any) -> dict[str, float]:
     """{"cpu", "memory_in_gb", "gpu"} with numbers above zero; raises Invalid."""
     if not raw:
@@ -96,10 +101,13 @@ def check_labels(raw: Any, field: str) -> dict[str, Any]:
     if not raw:
         return {}
     if isinstance(raw, str):
-        return {raw: None}
+        raw = {raw: None}
     if not isinstance(raw, dict) or not all(isinstance(key, str) and 0 < len(key) <= 255 for key in raw):
         raise Invalid(_("Tags and properties are an object of names and values."), field=field)
-    return {key: value if value is None else str(value) for key, value in raw.items()}
+    return {
+        clean_name(key, field=field): value if value is None else clean_text(str(value), field=field)
+        for key, value in raw.items()
+    }
 
 
 def packages_of(environment: Environment | None) -> dict[str, str]:
@@ -159,17 +167,17 @@ def model_register(
     name = check_name(name)
     framework = check_framework(framework)
     columns: dict[str, Any] = {
-        "description": description or "",
+        "description": clean_text(description or "", field="description"),
         "tags": check_labels(tags, "tags"),
         "properties": check_labels(properties, "properties"),
         "framework": framework,
         "resource_configuration": check_resources(resource_configuration),
-        "sample_input": sample_input,
+        "sample_input": clean_json(sample_input, field="sample_input"),
         "run": run,
         "environment": environment or (run.environment if run else None),
         "created_by": user,
     }
-    columns["framework_version"] = (framework_version or "").strip()[:64] or detect_framework_version(
+    columns["framework_version"] = check_framework_version(framework_version) or detect_framework_version(
         columns["environment"], framework
     )
     sources, columns["source_path"] = _sources(workspace, name, run, path, files)

@@ -16,11 +16,17 @@ from zipstream import ZipStream
 
 from models_registry.models import Deployment, ModelVersion, RegisteredModel
 from models_registry.services import files as model_files
-from models_registry.services.registration import check_framework, check_labels, check_resources
+from models_registry.services.registration import (
+    check_framework,
+    check_framework_version,
+    check_labels,
+    check_resources,
+)
 from studio.accounts.models import User
 from studio.accounts.services import audit
 from studio.lib import storage
 from studio.lib.errors import Conflict
+from studio.lib.names import clean_json, clean_text
 
 ORPHAN_S = 86_400.0
 
@@ -46,7 +52,7 @@ def model_update(
 ) -> None:
     changes: dict[str, Any] = {}
     if description is not None:
-        changes["description"] = description
+        changes["description"] = clean_text(description, field="description")
     if tags is not None:
         changes["tags"] = check_labels(tags, "tags")
     RegisteredModel.objects.filter(pk=model.pk).update(updated_at=timezone.now(), **changes)
@@ -65,12 +71,12 @@ def model_update(
 def version_update(version: ModelVersion, *, user: User, request: HttpRequest | None = None, **changes: Any) -> None:
     """Change some columns; those that are there already in ``properties`` stay as they are."""
     checks: dict[str, Callable[[Any], Any]] = {
-        "description": str,
+        "description": lambda value: clean_text(str(value), field="description"),
         "tags": lambda value: check_labels(value, "tags"),
         "framework": check_framework,
-        "framework_version": lambda value: str(value or "").strip()[:64],
+        "framework_version": check_framework_version,
         "resource_configuration": check_resources,
-        "sample_input": lambda value: value,
+        "sample_input": lambda value: clean_json(value, field="sample_input"),
         "properties": lambda value: {**check_labels(value, "properties"), **version.properties},
     }
     for name, value in changes.items():

@@ -19,6 +19,7 @@ from runs.services.previews import Preview, kind_of, preview_file
 from runs.services.uploads import UploadState, put_chunk, upload_state
 from studio.lib import storage
 from studio.lib.errors import Invalid, NotFound
+from studio.lib.names import from_disk
 from studio.lib.paging import Page, decode_cursor, encode_cursor
 
 __all__ = [
@@ -46,15 +47,6 @@ def _info(name: str, path: str | Path) -> FileInfo | None:
     return FileInfo(name, status.st_size, status.st_mtime, kind_of(name))
 
 
-def _is_text(name: str) -> bool:
-    """Whether the name can be said in JSON and in a page: its bytes on the disk are UTF-8."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _is_shown(entry: os.DirEntry[str], real_root: str) -> bool:
     """A file, or a link to one inside. A link that leads to itself is no file, and the system says so with an error."""
     try:
@@ -70,11 +62,11 @@ def _walk(root: Path, prefix: str) -> Iterator[FileInfo]:
     while waiting:
         folder, before = waiting.pop()
         try:
-            entries = sorted((one for one in os.scandir(folder) if _is_text(one.name)), key=lambda entry: entry.name)
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             continue
         for entry in entries:
-            name = before + entry.name
+            name = before + from_disk(entry.name)
             if entry.is_dir(follow_symlinks=False):
                 waiting.append((entry.path, name + "/"))
             elif _is_shown(entry, real_root) and (info := _info(name, entry.path)):
@@ -111,12 +103,11 @@ def _entries(folder: Path, before: str) -> Iterator[tuple[str, bool, str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not _is_text(entry.name):
-                    continue
+                name = before + from_disk(entry.name)
                 if entry.is_dir(follow_symlinks=False):
-                    yield before + entry.name, True, entry.path
+                    yield name, True, entry.path
                 elif _is_shown(entry, real_root):
-                    yield before + entry.name, False, entry.path
+                    yield name, False, entry.path
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
 
@@ -135,7 +126,7 @@ def list_folder(run: Run, prefix: str = "", *, cursor: str | None = None, limit:
         folder = (
             places.directory(run) / prefix
             if prefix in ("outputs", "logs")
-            else storage.safe_join(*places.place(run, prefix))
+            else places.on_disk(*places.place(run, prefix))
         )
         names.update({name: (is_folder, path) for name, is_folder, path in _entries(folder, before)})
     for name, path in places.own_files(run).items():

@@ -13,6 +13,7 @@ from runs.models import Run, Snapshot
 from studio.accounts.models import Workspace
 from studio.lib import storage
 from studio.lib.errors import AtelierError, Invalid
+from studio.lib.names import clean_name, clean_text
 
 EXPERIMENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -26,6 +27,7 @@ RESERVED = (
     "ATELIER_",
 )
 MAX_SPEC_BYTES = 256 * 1024
+TIME_LIMIT_MAX_S = 365 * 86_400
 
 
 def argument_text(value: Any) -> str:
@@ -42,7 +44,7 @@ def argument_text(value: Any) -> str:
     return text
 
 
-def tag_values(raw: Any) -> dict[str, str | None]:
+def tag_values(raw: Any, *, field: str = "tags") -> dict[str, str | None]:
     """Tags as they are stored. A plain string is one tag without a value, as in v1; values become text."""
     if not raw:
         return {}
@@ -52,10 +54,10 @@ def tag_values(raw: Any) -> dict[str, str | None]:
         raise Invalid(_("Tags are names with values."), field="tags")
     cleaned = {}
     for key, value in raw.items():
-        name = str(key).replace("\x00", "").strip()
+        name = clean_name(str(key), field=field)
         if not name or len(name) > 255:
-            raise Invalid(_("A tag's name has 1 to 255 characters."), field="tags")
-        cleaned[name] = None if value is None else str(value).replace("\x00", "")
+            raise Invalid(_("A tag's name has 1 to 255 characters."), field=field)
+        cleaned[name] = None if value is None else clean_text(str(value), field=field)
     return cleaned
 
 
@@ -130,15 +132,28 @@ def checked_variables(raw: Mapping[str, Any] | None) -> dict[str, str]:
 
 
 def time_limit(value: Any) -> int | None:
-    if value in (None, "", 0):
+    """Seconds; None is no limit."""
+    if value in (None, ""):
         return None
     try:
         seconds = int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = -1
-    if not 0 < seconds <= 2_147_483_647:
-        raise Invalid(_("The time limit is a number of seconds above 0."))
+    if not 1 <= seconds <= TIME_LIMIT_MAX_S:
+        raise Invalid(
+            _("The time limit is a whole number of seconds from 1 to %(most)s (365 days), or null for none.")
+            % {"most": f"{TIME_LIMIT_MAX_S:,}"},
+            field="time_limit_s",
+        )
     return seconds
+
+
+def run_name(raw: str) -> str:
+    """The name that people give a run; empty is none."""
+    name = clean_name(raw)
+    if len(name) > 255:
+        raise Invalid(_("A run's name has at most 255 characters."), field="name")
+    return name
 
 
 def check_owned(
@@ -158,12 +173,8 @@ def check_owned(
         checks.say("target", _("Choose the compute target that the run goes to."))
 
 
-def check_sizes(
-    checks: Checks, name: str, idempotency_key: str | None, words: list[str], variables: Mapping[str, str]
-) -> None:
+def check_sizes(checks: Checks, idempotency_key: str | None, words: list[str], variables: Mapping[str, str]) -> None:
     """Nothing is longer than its column, and ``words`` with ``variables`` fit on a command line."""
-    if len(name) > 255:
-        checks.say("name", _("A run's name has at most 255 characters."))
     if idempotency_key is not None and len(idempotency_key) > 200:
         checks.say("idempotency_key", _("An idempotency key has at most 200 characters."))
     if sum(map(len, words)) + sum(len(k) + len(v) for k, v in variables.items()) > MAX_SPEC_BYTES:

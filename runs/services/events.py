@@ -58,10 +58,12 @@ def _text(value: Any) -> str:
 
 
 def _name(event: dict[str, Any]) -> str:
-    name = event.get("n")
-    if not isinstance(name, str) or not name or len(name) > NAME_MAX:
-        raise BadEvent(f"a name has 1 to {NAME_MAX} characters, not {str(name)[:40]!r}")
-    return name.replace("\x00", "") if "\x00" in name else name
+    """The event's name without NUL and without space around it, which would be a title that nobody sees."""
+    given = event.get("n")
+    name = given.replace("\x00", "").strip() if isinstance(given, str) else ""
+    if not name or len(name) > NAME_MAX:
+        raise BadEvent(f"a name has 1 to {NAME_MAX} characters that can be seen, not {str(given)[:40]!r}")
+    return name
 
 
 def _number(value: Any) -> float:

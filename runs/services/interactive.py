@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from runs.models import Experiment, Run
-from runs.services.checks import tag_values
+from runs.services.checks import run_name, tag_values
 from runs.services.submit import experiment_number, new_run_id, write_attributes
 from studio.accounts.models import User, Workspace
 from studio.accounts.services import audit
@@ -34,8 +34,7 @@ def run_start_interactive(
     request: HttpRequest | None = None,
 ) -> Run:
     """A run without a unit, running from now on until it says complete or fail."""
-    if len(name) > 255:
-        raise Invalid(_("A run's name has at most 255 characters."), field="name")
+    name = run_name(name)
     if parent is not None and parent.workspace_id != workspace.pk:
         raise Invalid(_("There is no such run in this workspace."), field="parent")
     row, number = experiment_number(workspace, experiment)
@@ -63,8 +62,7 @@ def create_children(run: Run, *, user: User | None, count: int = 1, name: str = 
     """``count`` child runs of ``run``, numbered in its experiment, with few statements whatever the count."""
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_CHILDREN:
         raise Invalid(_("The number of child runs is between 1 and %(most)s.") % {"most": MAX_CHILDREN}, field="count")
-    if len(name) > 255:
-        raise Invalid(_("A run's name has at most 255 characters."), field="name")
+    name = run_name(name)
     experiment, first = experiment_number(run.workspace, run.experiment.name)
     if count > 1 and not _take(experiment, count - 1):
         raise Conflict(_("The experiment got other runs at the same moment: try again."))

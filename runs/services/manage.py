@@ -17,11 +17,12 @@ from django.utils.translation import gettext as _
 from compute import services as compute_services
 from runs.models import Blob, Experiment, Run, RunProperty, RunTag, Snapshot
 from runs.services import blobs, places
-from runs.services.checks import tag_values
+from runs.services.checks import run_name, tag_values
 from runs.services.interactive import ENDED, run_cancel_interactive
 from studio.accounts.models import User, Workspace
 from studio.accounts.services import audit
 from studio.lib.errors import Conflict, Invalid
+from studio.lib.names import clean_text
 
 NOTES_MAX = 100_000
 
@@ -96,7 +97,7 @@ def run_add_properties(
     run: Run, properties: Any, *, user: User | None = None, request: HttpRequest | None = None
 ) -> None:
     """Properties are written once. Raises Conflict for a key that is there, and then writes none."""
-    cleaned = {key: value or "" for key, value in tag_values(properties).items()}
+    cleaned = {key: value or "" for key, value in tag_values(properties, field="properties").items()}
     have = set(RunProperty.objects.filter(run=run).values_list("key", flat=True))
     if taken := sorted(have & cleaned.keys()):
         raise Conflict(
@@ -109,7 +110,7 @@ def run_add_properties(
 
 @transaction.atomic
 def run_set_notes(run: Run, notes: str, *, user: User | None = None, request: HttpRequest | None = None) -> None:
-    notes = notes.replace("\x00", "")
+    notes = clean_text(notes, field="notes")
     if len(notes) > NOTES_MAX:
         raise Invalid(_("Notes have at most %(most)s characters.") % {"most": NOTES_MAX}, field="notes")
     run.notes = notes
@@ -120,9 +121,7 @@ def run_set_notes(run: Run, notes: str, *, user: User | None = None, request: Ht
 @transaction.atomic
 def run_rename(run: Run, name: str, *, user: User | None = None, request: HttpRequest | None = None) -> None:
     """The name that people gave it; empty takes it away. The run's id never changes."""
-    name = name.replace("\x00", "").strip()
-    if len(name) > 255:
-        raise Invalid(_("A run's name has at most 255 characters."), field="name")
+    name = run_name(name)
     run.name = name
     run.save(update_fields=["name"])
     _noted(run, "run.rename", user, request, name=name)
@@ -158,7 +157,7 @@ def experiment_update(
 ) -> None:
     """``tags`` replaces all of them; None leaves what is there."""
     if description is not None:
-        experiment.description = description.replace("\x00", "")[:NOTES_MAX]
+        experiment.description = clean_text(description, field="description")[:NOTES_MAX]
     if tags is not None:
         experiment.tags = tag_values(tags)
     experiment.save(update_fields=["description", "tags"])

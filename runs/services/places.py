@@ -16,6 +16,7 @@ from compute.models import EnvironmentBuild
 from runs.models import Run
 from studio.lib import storage
 from studio.lib.errors import Invalid, NotFound
+from studio.lib.names import to_disk
 
 STD_LOG = "user_logs/std_log.txt"
 STD_LOG_ALIASES = frozenset({
@@ -27,6 +28,11 @@ EXIT_RECORD = "system_logs/exit.json"
 AREAS = ("outputs", "logs", "artifacts")
 # Names that Atelier answers for itself; nobody uploads under them.
 OWN = ("user_logs", "system_logs", "azureml-logs")
+# Names in the directory of a run: an upload under one of them would look like the real thing.
+RESERVED = frozenset({
+    "spec.json", "secrets.json", "beat.json", "exit.json", "events.jsonl", "stdout.log", "code", "inputs", "lock",
+    "artifacts", *OWN,
+})  # fmt: skip
 
 
 def directory(run: Run) -> Path:
@@ -64,6 +70,32 @@ def place(run: Run, raw: str) -> tuple[Path, str]:
     return directory(run) / "artifacts", name
 
 
+def check_upload(raw: str) -> None:
+    """Raises Invalid for a name that nobody may upload a file under."""
+    name = storage.clean_relative(raw)
+    head = name.partition("/")[0]
+    if head in RESERVED:
+        raise Invalid(
+            _("%(head)s is a name that Atelier keeps for itself: upload under another one, like outputs/%(name)s.")
+            % {"head": head, "name": name},
+            field="path",
+        )
+    if name in ("outputs", "logs"):
+        raise Invalid(_("%(name)s is a folder: give the file a name below it.") % {"name": name}, field="path")
+
+
+def on_disk(root: Path, name: str) -> Path:
+    """The file or folder that is listed as ``name`` below ``root``; Invalid for a link that leads out."""
+    path = storage.safe_join(root, name)
+    given = to_disk(name)
+    if given == name or path.exists():
+        return path
+    path = root / given
+    if not inside(str(path), os.path.realpath(root)):
+        raise Invalid(_("%(name)s leaves its folder.") % {"name": name}, field="path")
+    return path
+
+
 def find(run: Run, raw: str) -> Path:
     """The file or folder of that name; raises NotFound, also for a link that leads out of the run's folder."""
     name = storage.clean_relative(raw)
@@ -73,7 +105,7 @@ def find(run: Run, raw: str) -> Path:
         else:
             root, rest = place(run, name)
             try:
-                path = storage.safe_join(root, rest)
+                path = on_disk(root, rest)
             except Invalid:
                 raise NotFound(_("%(name)s is a link that leads out of the run's files.") % {"name": name}) from None
         if path.exists():

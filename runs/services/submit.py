@@ -7,6 +7,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
@@ -28,6 +29,7 @@ from runs.services.checks import (
     check_script,
     check_sizes,
     checked_variables,
+    run_name,
     tag_values,
     time_limit,
 )
@@ -158,10 +160,11 @@ def run_submit(
     script = check_script(checks, script, line, snapshot)
     variables = checks.attempt("environment_variables", checked_variables, environment_variables, default={})
     labels = checks.attempt("tags", tag_values, tags, default={})
-    fixed = checks.attempt("properties", tag_values, properties, default={})
+    fixed = checks.attempt("properties", partial(tag_values, field="properties"), properties, default={})
+    name = checks.attempt("name", run_name, name, default="")
     limit = checks.attempt("time_limit_s", time_limit, time_limit_s, default=None)
     check_owned(checks, workspace, snapshot=snapshot, target=target, environment=environment, parent=parent)
-    check_sizes(checks, name, idempotency_key, words + line, variables)
+    check_sizes(checks, idempotency_key, words + line, variables)
     checks.raise_all()
     assert target is not None  # noqa: S101 - check_owned has said so
 

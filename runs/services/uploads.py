@@ -35,6 +35,7 @@ class UploadState:
 
 def _paths(run: Run, path: str) -> tuple[Path, Path]:
     """(the file in its place, the part that is being sent)"""
+    places.check_upload(path)
     root, rest = places.place(run, path)
     root.mkdir(parents=True, exist_ok=True)
     target = storage.safe_join(root, rest)

@@ -14,6 +14,8 @@
     element.append(...children);
     return element;
   };
+  // A name as it is written: marks for characters that nobody sees or that reorder what is read.
+  const seen = (name) => name.replace(/[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g, (char) => `⟦U+${char.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟧`);
   const short = (value) => {
     if (value === null || value === undefined) return "–";
     if (typeof value !== "number") return String(value);
@@ -106,6 +108,7 @@
     constructor(board, name, sources) {
       this.board = board;
       this.name = name;
+      this.title = seen(name);
       this.sources = sources.map((source) => ({ ...source, data: null, count: -1 }));
       this.zoomed = false;
       this.points = POINTS;
@@ -117,12 +120,12 @@
       const w = this.board.words;
       this.readout = make("span", { class: "run-chart-read at-nums" });
       this.reset = make("button", { type: "button", class: "btn btn-sm btn-ghost", hidden: "" }, w.tReset);
-      this.larger = make("button", { type: "button", class: "at-icon-btn", "aria-label": `${w.tFull}: ${this.name}`, "aria-pressed": "false" }, this.board.element.querySelector("[data-larger]").content.cloneNode(true));
-      this.plotBox = make("div", { class: "run-plot", role: "img", "aria-label": this.name });
+      this.larger = make("button", { type: "button", class: "at-icon-btn", "aria-label": `${w.tFull}: ${this.title}`, "aria-pressed": "false" }, this.board.element.querySelector("[data-larger]").content.cloneNode(true));
+      this.plotBox = make("div", { class: "run-plot", role: "img", "aria-label": this.title });
       this.table = make("details", { class: "run-chart-table" }, make("summary", {}, w.tTable));
       this.foot = make("span", { class: "at-sub" });
       this.element = make("figure", { class: "card run-chart" },
-        make("figcaption", { class: "run-chart-head" }, make("span", { class: "run-chart-name at-truncate", title: this.name }, this.name), this.readout, this.reset, this.larger),
+        make("figcaption", { class: "run-chart-head" }, make("span", { class: "run-chart-name at-truncate", title: this.title }, this.title), this.readout, this.reset, this.larger),
         this.plotBox, make("div", { class: "run-chart-foot" }, this.foot, this.table));
       this.reset.addEventListener("click", () => this.showAll());
       this.larger.addEventListener("click", () => {
@@ -235,7 +238,7 @@
       const sampled = tables.some(({ source }) => source.data.downsampled);
       this.foot.textContent = `${total.toLocaleString()} ${w.tPoints}${sampled ? `, ${w.tSampled}` : ""}`;
       const facts = tables.slice(0, 6).map(({ source: { label, data } }) => `${tables.length > 1 ? `${label}: ` : ""}${w.tLast} ${short(data.last)}, ${w.tMin} ${short(data.min)}, ${w.tMax} ${short(data.max)}`);
-      this.plotBox.setAttribute("aria-label", `${this.name}. ${facts.join("; ")}`);
+      this.plotBox.setAttribute("aria-label", `${this.title}. ${facts.join("; ")}`);
       if (this.table.open) this.fillTable();
     }
 
@@ -356,7 +359,7 @@
         catalog.series.forEach((row) => {
           if (!["scalar", "list"].includes(row.kind)) return;
           card(row);
-          if (row.count > 1 && !this.charts.has(row.name)) this.add(row.name, [{ label: row.name, url, index: this.charts.size, known: row.count }]);
+          if (row.count > 1 && !this.charts.has(row.name)) this.add(row.name, [{ label: seen(row.name), url, index: this.charts.size, known: row.count }]);
         });
         this.counts(catalog, url);
         if (!catalog.live) return;
@@ -374,7 +377,7 @@
     document.getElementById("metrics-empty")?.remove();
     let element = [...box.children].find((child) => child.dataset.card === row.name);
     if (!element) {
-      element = make("div", { class: "run-card", "data-card": row.name }, make("span", { class: "run-card-name", title: row.description || row.name }, row.name), make("span", { class: "run-card-value", "data-last": "" }), make("span", { class: "run-card-range", "data-range": "" }));
+      element = make("div", { class: "run-card", "data-card": row.name }, make("span", { class: "run-card-name", title: seen(row.description || row.name) }, seen(row.name)), make("span", { class: "run-card-value", "data-last": "" }), make("span", { class: "run-card-range", "data-range": "" }));
       const after = [...box.children].find((child) => child.dataset.card > row.name);
       box.insertBefore(element, after || null);
       box.hidden = false;

@@ -67,7 +67,7 @@
       const content = document.createElement("span");
       button.type = "button";
       number.textContent = line;
-      content.append(...this.marked(text));
+      content.append(...this.marked(window.AtelierLog.seen(text)));
       button.append(number, content);
       button.addEventListener("click", () => {
         this.list.querySelectorAll("[aria-current]").forEach((old) => old.removeAttribute("aria-current"));

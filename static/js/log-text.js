@@ -3,7 +3,9 @@
   "use strict";
 
   const LONGEST = 20000; // characters of one line that are drawn
-  const CONTROL = /[\x00-\x08\x0a-\x1f\x7f]/;
+  const CONTROL = /[\x00-\x08\x0a-\x1f\x7f\u202a-\u202e\u2066-\u2069]/;
+  const DIRECTION = /[\u202a-\u202e\u2066-\u2069]/g; // these make a line read otherwise than it is written
+  const seen = (text) => text.replace(DIRECTION, (char) => `⟦U+${char.charCodeAt(0).toString(16).toUpperCase()}⟧`);
   const TOKENS = /\x1b\[([0-9;:?]*)[ -/]*([@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]|[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\x08\x0a-\x1f\x7f]+/g;
   const UNFINISHED = /\x1b(?:\[[0-9;:?]*|\][^\x07\x1b]*)?$/;
 
@@ -96,7 +98,7 @@
       for (const char of text) {
         if (this.column >= LONGEST) { this.over += 1; continue; }
         while (this.chars.length < this.column) { this.chars.push(" "); this.looks.push(PLAIN); }
-        this.chars[this.column] = char;
+        this.chars[this.column] = char < "\u202a" ? char : seen(char);
         this.looks[this.column++] = this.pen.current;
       }
     }
@@ -227,5 +229,5 @@
     return [start, count];
   };
 
-  window.AtelierLog = { Writer, size, firstLines, lastLines };
+  window.AtelierLog = { Writer, seen, size, firstLines, lastLines };
 })();

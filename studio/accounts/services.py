@@ -16,6 +16,7 @@ from django.utils import timezone
 from studio.accounts.models import AuditEntry, Invitation, Membership, Role, User, Workspace
 from studio.lib import secrets
 from studio.lib.errors import Conflict, Invalid, NotFound
+from studio.lib.names import clean_name, clean_text
 
 WORKSPACE_NAME = re.compile(r"[a-z][a-z0-9-]{1,62}")
 INVITATION_DAYS = 14
@@ -67,7 +68,7 @@ def workspace_create(*, name: str, user: User, title: str = "", request: HttpReq
         )
     if Workspace.objects.filter(name=name).exists():
         raise Conflict(f"A workspace named {name!r} exists already. Choose another name.", field="name")
-    workspace = Workspace.objects.create(name=name, title=title.strip() or name, created_by=user)
+    workspace = Workspace.objects.create(name=name, title=clean_name(title, field="title") or name, created_by=user)
     Membership.objects.create(workspace=workspace, user=user, role=Role.OWNER)
     audit(user, "workspace.create", workspace=workspace, object=workspace, request=request)
     return workspace
@@ -108,9 +109,9 @@ def workspace_update(
         raise Invalid("Some preferences cannot be used.", errors=errors)
     workspace.preferences = fields
     if title is not None:
-        workspace.title = title.strip()[:200] or workspace.name
+        workspace.title = clean_name(title, field="title")[:200] or workspace.name
     if description is not None:
-        workspace.description = description.strip()
+        workspace.description = clean_text(description.strip(), field="description")
     with transaction.atomic():
         workspace.save(update_fields=["title", "description", "preferences"])
         audit(user, "workspace.update", workspace=workspace, object=workspace, request=request)
@@ -187,6 +188,7 @@ def invitation_create(
         raise Invalid(f"{role!r} is not a role. Use one of: {', '.join(Role.values)}.", field="role")
     if not 1 <= days <= 90:
         raise Invalid(f"{days} days is not possible: choose 1 to 90.", field="days")
+    email = clean_name(email, field="email")
     plain = secrets.new_token("ati")
     invitation = Invitation.objects.create(
         workspace=workspace,

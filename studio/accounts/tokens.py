@@ -14,6 +14,7 @@ from studio.accounts.models import Membership, Role, ServicePrincipal, Token, Us
 from studio.accounts.services import audit
 from studio.lib import secrets
 from studio.lib.errors import Conflict, Invalid, NotAuthenticated, NotFound
+from studio.lib.names import clean_name
 
 ACCESS_TOKEN_SECONDS = 3600
 MAX_TOKEN_DAYS = 366
@@ -25,7 +26,7 @@ def token_create(
     *, user: User, name: str, days: int | None = 90, request: HttpRequest | None = None
 ) -> tuple[Token, str]:
     """A personal access token and its secret, which is never shown again. ``days`` None: until it is revoked."""
-    name = name.strip()
+    name = clean_name(name)
     if not name:
         raise Invalid("Give the token a name that says where it is used.", field="name")
     if len(name) > 100:
@@ -68,7 +69,7 @@ def principal_create(
     *, workspace: Workspace, name: str, role: str, user: User, request: HttpRequest | None = None
 ) -> tuple[ServicePrincipal, str]:
     """A service principal with its secret, which is never shown again."""
-    name = name.strip()
+    name = clean_name(name)
     if not name or len(name) > 100:
         raise Invalid("Give the service principal a name of at most 100 characters.", field="name")
     if role not in Role.values:

@@ -1,6 +1,5 @@
 """The client library to install from the studio itself, as from a package index: open to everybody.
 
-pip install http://studio/client/atelier_client.whl
 pip install atelier-client --index-url http://studio/client/simple/
 """
 
@@ -10,7 +9,6 @@ import re
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
 from django.urls import path
 from django.utils.html import format_html
 from django.views.decorators.http import require_safe
@@ -34,17 +32,8 @@ def _file(one: Wheel) -> HttpResponse:
 def client_index(request: HttpRequest) -> HttpResponse:
     """What to type."""
     base = settings.ATELIER_URL
-    text = (
-        f"pip install {base}/client/files/{wheel().filename}\n"
-        f"pip install atelier-client --index-url {base}/client/simple/\n"
-    )
+    text = f"pip install atelier-client --index-url {base}/client/simple/\n"
     return HttpResponse(text, content_type="text/plain; charset=utf-8")
-
-
-@require_safe
-def client_latest(request: HttpRequest) -> HttpResponse:
-    """A stable address for browsers and curl. pip reads the version from the address, so it takes the real name."""
-    return redirect("client-file", filename=wheel().filename)
 
 
 @require_safe
@@ -81,7 +70,6 @@ def simple_project(request: HttpRequest, name: str) -> HttpResponse:
 
 urlpatterns = [
     path("", client_index, name="client-index"),
-    path("atelier_client.whl", client_latest, name="client-latest"),
     path("files/<str:filename>", client_file, name="client-file"),
     path("simple/", simple_index, name="client-simple"),
     path("simple/<str:name>/", simple_project, name="client-simple-project"),

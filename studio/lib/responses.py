@@ -17,6 +17,7 @@ from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
 
 from studio.lib.errors import NotFound
+from studio.lib.names import visible
 
 CHUNK = 1 << 20
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -110,6 +111,7 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
 
 
 def content_disposition(name: str, *, attachment: bool) -> str:
+    name = visible(name)  # a saved file must not be read as another kind than it is
     plain = re.sub(r'[^\x20-\x7e]|["\\]', "_", name)
     return f"{'attachment' if attachment else 'inline'}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 

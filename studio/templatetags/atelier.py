@@ -14,6 +14,8 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from studio.lib import names
+
 register = template.Library()
 
 # Azure ML's words for a run's state, and the colour that goes with each everywhere.
@@ -143,7 +145,19 @@ def number(value: Any) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return str(value)
+    return names.visible_text(str(value))
+
+
+@register.filter
+def visible(value: Any) -> Any:
+    """Text that a script named: characters that nobody sees, or that reorder what is read, as ``⟦U+202E⟧``."""
+    return names.visible(value) if isinstance(value, str) else value
+
+
+@register.filter
+def visible_text(value: Any) -> Any:
+    """The same for text of several lines: tabs and newlines stay."""
+    return names.visible_text(value) if isinstance(value, str) else value
 
 
 @register.filter

@@ -136,6 +136,17 @@ class TestWorkspaces:
         assert world.send("owner", "DELETE", f"/invitations/{made['id']}").status_code == 204
         assert world.send("owner", "POST", "/invitations", {"role": "reader", "email": "x"}).status_code == 422
 
+    @pytest.mark.parametrize("name", ["a\0b", "\u202etest", "two\nlines"])
+    def test_names_with_control_characters_are_refused(self, world: World, check_problem: Any, name: str) -> None:
+        answers = {
+            "name": world.send("owner", "POST", "/service-principals", {"name": name, "role": "reader"}),
+            "title": world.send("owner", "PATCH", "", {"title": name}),
+        }
+        answers["tags"] = world.send("contributor", "PATCH", f"/runs/{world.run.run_id}", {"tags": {name: "1"}})
+        for field, answer in answers.items():
+            body = check_problem(answer, 422)
+            assert list(body["errors"]) == [field] and "control character" in body["detail"]
+
     def test_principals(self, world: World) -> None:
         made = world.send("owner", "POST", "/service-principals", {"name": "weekly", "role": "contributor"})
         assert made.status_code == 201 and made.json()["client_secret"].startswith("ats_")

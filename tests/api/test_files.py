@@ -8,6 +8,7 @@ import time
 import zipfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.test import RequestFactory
@@ -97,6 +98,14 @@ class TestDownload:
         with pytest.raises(ValueError, match="bytes"):
             parse_range("bytes=-5", 0)
 
+    def test_any_name_that_a_file_can_have(self, world: World) -> None:
+        for name in ("two\nlines.txt", "\u202egnp.exe", "a?b#c%d.txt"):
+            (storage.unit_directory(world.run.key) / "outputs" / name).write_bytes(b"inside")
+            assert content(world, f"outputs/{quote(name)}").getvalue() == b"inside"
+            assert f"outputs/{name}" in {
+                one["path"] for one in world.get("reader", f"/runs/{world.run.run_id}/files").json()
+            }
+
 
 class TestUpload:
     def put(self, world: World, data: bytes, path: str = "outputs/up.bin", **headers: str) -> Any:
@@ -134,6 +143,11 @@ class TestUpload:
         before = sorted(one.name for one in storage.unit_directory(world.run.key).iterdir())
         assert self.put(world, b"x", path=path).status_code in (400, 404, 409, 422)
         assert sorted(one.name for one in storage.unit_directory(world.run.key).iterdir()) == before
+
+    @pytest.mark.parametrize("path", ["spec.json", "code/train.py", "stdout.log"])
+    def test_names_of_the_run_itself(self, world: World, path: str, check_problem: Any) -> None:
+        body = check_problem(self.put(world, b"x", path=path), 422)
+        assert "keeps for itself" in body["detail"]
 
     def test_a_file_that_is_on_the_disk_already_gets_its_name(self, world: World, tmp_path: Path) -> None:
         from runs.services.uploads import put_whole

@@ -145,10 +145,12 @@ class TestEndpoints:
 
 class TestClient:
     def wheel(self) -> tuple[str, bytes]:
-        latest = Client().get("/client/atelier_client.whl")
-        assert latest.status_code == 302
-        response = Client().get(latest["Location"])
-        return latest["Location"].rpartition("/")[2], response.content
+        """What the simple index leads to: (file name, content)."""
+        found = re.search(
+            r'href="\.\./\.\./(files/[^"#]+)#', Client().get("/client/simple/atelier-client/").content.decode()
+        )
+        assert found is not None
+        return found[1].removeprefix("files/"), Client().get(f"/client/{found[1]}").content
 
     def test_the_wheel_is_sound(self, db: None) -> None:
         name, content = self.wheel()
@@ -172,6 +174,9 @@ class TestClient:
         assert f"{name}#sha256={hashlib.sha256(content).hexdigest()}" in project
         assert Client().get("/client/simple/numpy/").status_code == 404
         assert Client().get("/client/files/other.whl").status_code == 404
+        assert Client().get("/client/atelier_client.whl").status_code == 404
+        said = Client().get("/client/").content.decode()
+        assert "--index-url" in said and ".whl" not in said
 
     def test_it_installs(self, db: None, tmp_path: Path) -> None:
         from compute.resolving import uv_binary

@@ -17,7 +17,7 @@ import pytest
 from django.utils import timezone
 
 from compute import env_services
-from compute.environments import choose_python, recipe_from_dict, recipe_from_requirements
+from compute.environments import Recipe, choose_python, recipe_from_dict, recipe_from_requirements
 from compute.models import Environment, EnvironmentBuild, Target, Unit
 from compute.resolving import uv_binary
 from compute.shim import build_venv
@@ -36,6 +36,20 @@ def register(team: Any) -> Callable[..., Environment]:
         return env_services.environment_register(workspace=team.workspace, name="mine", recipe=recipe, user=team.owner)
 
     return make
+
+
+@pytest.mark.django_db
+def test_characters_that_cannot_be_stored_or_seen_are_refused(team: Any) -> None:
+    given: dict[str, Any] = {"workspace": team.workspace, "name": "mine", "user": team.owner}
+    for field, extra in {
+        "recipe": {"recipe": Recipe(kind="pip", variables={"A": "a\0b"})},
+        "description": {"recipe": Recipe(kind="pip"), "description": "\u2066x"},
+        "tags": {"recipe": Recipe(kind="pip"), "tags": {"a\nb": 1}},
+    }.items():
+        with pytest.raises(Invalid, match="control character U") as refused:
+            env_services.environment_register(**given, **extra)
+        assert list(refused.value.errors) == [field]
+    assert not Environment.objects.filter(name="mine").exists()
 
 
 @pytest.mark.django_db

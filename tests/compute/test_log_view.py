@@ -118,7 +118,9 @@ def test_live_lines_colours_and_redraws(tab: Tab, studio: Studio) -> None:
     expect(page.locator(".log-line").nth(4)).to_have_text("training 100%|##########| done")
     append(path, "é".encode()[1:] + b"nd\n")
     expect(page.locator(".log-line").nth(5)).to_have_text("énd")
-    assert tab.numbers() == [1, 2, 3, 4, 5, 6]
+    append(path, "saved \u202egnp.exe\n")
+    expect(page.locator(".log-line").nth(6)).to_have_text("saved ⟦U+202E⟧gnp.exe")
+    assert tab.numbers() == [1, 2, 3, 4, 5, 6, 7]
     tab.shot("live-light")
     studio.end(key)
     expect(page.locator("[data-log-state]")).to_have_text("Ended")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 import time
 import zipfile
@@ -60,6 +61,27 @@ class TestRegister:
             workspace=team.workspace, user=team.owner, name="f", run=run, path="outputs/folder"
         )
         assert [file["path"] for file in made.files] == ["a.txt", "deep/b.txt"]
+
+    def test_a_folder_with_a_name_that_is_no_utf8(self, team: Any, run: Run) -> None:
+        (storage.unit_directory(run.key) / "outputs" / "folder" / os.fsdecode(b"caf\xe9")).write_text("c")
+        made = services.model_register(
+            workspace=team.workspace, user=team.owner, name="f", run=run, path="outputs/folder"
+        )
+        assert [file["path"] for file in made.files] == ["a.txt", "caf⟦0xE9⟧", "deep/b.txt"]
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("description", "a\0b"),
+            ("tags", {"\u202ea": 1}),
+            ("properties", {"a": "\0"}),
+            ("sample_input", {"a": ["\0"]}),
+        ],
+    )
+    def test_control_characters_are_refused(self, register: Register, field: str, value: Any) -> None:
+        with pytest.raises(Invalid, match="control character U") as refused:
+            register(**{field: value})
+        assert list(refused.value.errors) == [field] and not RegisteredModel.objects.exists()
 
     def test_versions_count_up_and_numbers_do_not_come_back(self, team: Any, register: Register) -> None:
         assert [register().version, register().version] == [1, 2]

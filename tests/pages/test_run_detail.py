@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 from typing import Any
+from urllib.parse import quote
 
 from django.test.utils import CaptureQueriesContext
 
@@ -43,6 +44,35 @@ def test_output_and_names_are_never_html(world: Any) -> None:
         assert evil not in get(world, run, tab, **data).content.decode(), tab
     answer = get(world, run, "files/outputs/a.html", inline="1")
     assert answer["Content-Disposition"].startswith("attachment") and "sandbox" in answer["Content-Security-Policy"]
+
+
+def test_characters_that_turn_what_is_read_are_drawn(world: Any) -> None:
+    turned = "\u202egnp.exe"
+    run = world.run()
+    world.log(
+        run,
+        *points(turned, 2),
+        {"k": "row", "n": turned + " 2", "v": {turned: turned}},
+        {"k": "tag", "n": turned, "v": 1},
+    )
+    world.write(run, f"outputs/{turned}", f"a\tb {turned}".encode())
+    for tab, data in [("", {}), ("metrics/", {}), ("outputs/", {}), ("outputs/", {"path": f"outputs/{turned}"})]:
+        page = get(world, run, tab, **data).content.decode()
+        assert ">⟦U+202E⟧gnp.exe" in page, tab
+    assert "a\tb ⟦U+202E⟧gnp.exe" in page
+    answer = get(world, run, f"files/outputs/{quote(turned)}")
+    assert answer.getvalue() == f"a\tb {turned}".encode()
+    assert quote("⟦U+202E⟧gnp.exe") in answer["Content-Disposition"]
+
+
+def test_a_file_with_a_newline_in_its_name_can_be_opened(world: Any) -> None:
+    run = world.run()
+    world.write(run, "outputs/two\nlines ?#%.txt", b"inside")
+    page = get(world, run, "outputs/", path="outputs/two\nlines ?#%.txt").content.decode()
+    assert "two⟦U+000A⟧lines" in page and "inside" in page
+    link = page.split('href="')
+    link = next(one.split('"')[0] for one in link if "/files/outputs/" in one)
+    assert world.clients["contributor"].get(link).getvalue() == b"inside"
 
 
 def test_the_header_asks_again_only_while_the_run_lives(world: Any) -> None:

@@ -69,6 +69,13 @@ def test_errors_are_beside_their_fields_and_nothing_is_lost(world: Any) -> None:
     assert 'id="experiment-error"' in answer.content.decode()
 
 
+def test_a_time_limit_that_is_too_long_or_no_number_above_0_is_refused_in_the_form(world: Any) -> None:
+    for limit, said in (("0", "1 or more, and at most 365 days"), ("999999999999", "at most 365 days")):
+        answer = world.clients["contributor"].post("/w/main/runs/new/", fields(world, time_limit=limit))
+        assert answer.status_code == 422 and said in answer.content.decode()
+    assert not Run.objects.exists()
+
+
 def test_upload_of_a_folder_keeps_paths_and_follows_ignore_rules(world: Any) -> None:
     names = ["proj/train.py", "proj/lib/a.py", "proj/data/big.bin", "proj/.amlignore"]
     contents = [b"print(1)", b"x = 1", b"0" * 1000, b"data/\n"]

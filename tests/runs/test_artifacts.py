@@ -60,12 +60,31 @@ def test_odd_entries_hide_no_other_file(run: Run, folder: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
     listed = [info.path for info in artifacts.list_files(run, prefix="outputs/")]
-    assert listed == ["outputs/deep/a.txt", "outputs/model.pkl"]
-    assert [info.path for info in artifacts.list_folder(run, "outputs").items] == ["outputs/deep", "outputs/model.pkl"]
-    assert b"".join(artifacts.zip_stream(run))
+    odd = ["outputs/bad⟦0xFF⟧.txt", "outputs/bad⟦0xFF⟧/in.txt"]
+    assert sorted(listed) == sorted(["outputs/deep/a.txt", "outputs/model.pkl", *odd])
+    entries = [info.path for info in artifacts.list_folder(run, "outputs").items]
+    assert entries == ["outputs/bad⟦0xFF⟧", "outputs/bad⟦0xFF⟧.txt", "outputs/deep", "outputs/model.pkl"]
+    assert [info.path for info in artifacts.list_folder(run, "outputs/bad⟦0xFF⟧").items] == odd[1:]
+    assert all(artifacts.open_file(run, name).read_bytes() == b"x" for name in odd)
+    zipped = zipfile.ZipFile(io.BytesIO(b"".join(artifacts.zip_stream(run))))
+    assert all(zipped.read(name) == b"x" for name in odd)
     for name in ("outputs/circle", "outputs/gone"):
         with pytest.raises(NotFound):
             artifacts.open_file(run, name)
+
+
+def test_a_mark_for_a_byte_does_not_lead_out(run: Run, folder: Path) -> None:
+    (folder / "outputs" / os.fsdecode(b"spec\xff")).symlink_to("../spec.json")
+    assert "outputs/spec⟦0xFF⟧" not in {info.path for info in artifacts.list_files(run)}
+    with pytest.raises(NotFound, match="leads out"):
+        artifacts.open_file(run, "outputs/spec⟦0xFF⟧")
+
+
+@pytest.mark.parametrize("name", ["spec.json", "code/x.py", "./artifacts/a", "user_logs/a.txt", "lock", "outputs"])
+def test_nobody_uploads_under_a_name_of_the_directory(run: Run, folder: Path, name: str) -> None:
+    with pytest.raises(Invalid, match="keeps for itself|is a folder"):
+        artifacts.put_chunk(run, name, 0, io.BytesIO(b"x"))
+    assert artifacts.put_chunk(run, f"models/{name}", 0, io.BytesIO(b"x")).complete
 
 
 def test_links_do_not_lead_out(run: Run, folder: Path) -> None:

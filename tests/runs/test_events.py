@@ -99,6 +99,15 @@ def test_records_tags_properties_parameters(run: Run) -> None:
     assert "'p' is set already" in run.warnings[0]
 
 
+def test_names_have_no_space_around_them_and_are_not_empty(run: Run) -> None:
+    named = (" ", "tab\t", " tab", "tab", "\u0000", "tab")
+    ingest_lines(run, lines(*({"k": "metric", "n": name, "v": 1.0, "t": 1.0} for name in named)))
+    run.refresh_from_db()
+    series = MetricSeries.objects.get(run=run)
+    assert (series.name, series.count) == ("tab", 4)
+    assert run.warnings[0].startswith("2 events could not be used; the first: a name has 1 to 255 characters")
+
+
 def test_a_name_holds_one_kind(run: Run) -> None:
     ingest_objects(run, [{"k": "metric", "n": "a", "v": 1}, {"k": "row", "n": "a", "v": {"x": 1}}])
     run.refresh_from_db()

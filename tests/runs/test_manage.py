@@ -39,17 +39,37 @@ def test_tags_and_properties(run: Run, team: Any) -> None:
 
 
 def test_notes_name_archive(run: Run, team: Any) -> None:
-    manage.run_set_notes(run, "a\x00b", user=team.owner)
+    manage.run_set_notes(run, "a\tb\n", user=team.owner)
     manage.run_rename(run, " best ", user=team.owner)
     manage.run_archive(run, user=team.owner)
     run.refresh_from_db()
-    assert (run.notes, run.name, run.archived_at is not None) == ("ab", "best", True)
+    assert (run.notes, run.name, run.archived_at is not None) == ("a\tb\n", "best", True)
     manage.run_unarchive(run, user=team.owner)
     manage.experiment_archive(run.experiment, user=team.owner)
     run.experiment.refresh_from_db()
     assert run.archived_at is None and run.experiment.archived_at is not None
     with pytest.raises(Invalid):
         manage.run_rename(run, "n" * 300)
+
+
+HIDDEN = ("a\x00b", "\u202egnp.exe", "a\x1bb", "\u2066a")
+
+
+@pytest.mark.parametrize("text", HIDDEN)
+def test_what_people_type_holds_no_character_that_nobody_sees(run: Run, team: Any, text: str) -> None:
+    attempts = {
+        "name": lambda: manage.run_rename(run, text, user=team.owner),
+        "notes": lambda: manage.run_set_notes(run, text, user=team.owner),
+        "tags": lambda: manage.run_tags_set(run, {text: "1"}, user=team.owner),
+        "properties": lambda: manage.run_add_properties(run, {"p": text}, user=team.owner),
+        "description": lambda: manage.experiment_update(run.experiment, user=team.owner, description=text),
+    }
+    for field, attempt in attempts.items():
+        with pytest.raises(Invalid, match="control character U") as caught:
+            attempt()
+        assert list(caught.value.errors) == [field]
+    run.refresh_from_db()
+    assert run.name == run.notes == "" and not run.tag_rows.exists() and not run.property_rows.exists()
 
 
 def test_cancel(run: Run, team: Any, snapshot: Snapshot, target: Target) -> None:

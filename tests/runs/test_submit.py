@@ -68,6 +68,20 @@ def test_everything_that_is_wrong_is_said_at_once(request_of: dict[str, Any]) ->
     assert not Run.objects.exists() and not Unit.objects.exists() and not Experiment.objects.exists()
 
 
+@pytest.mark.parametrize("seconds", [0, -1, 10**12, 31_536_001, "soon"])
+def test_a_time_limit_out_of_range_is_refused_with_the_range(request_of: dict[str, Any], seconds: Any) -> None:
+    with pytest.raises(Invalid, match="from 1 to 31,536,000") as refused:
+        submit.run_submit(**request_of, time_limit_s=seconds)
+    assert list(refused.value.errors) == ["time_limit_s"]
+
+
+def test_a_run_name_is_one_line_that_can_be_read(request_of: dict[str, Any]) -> None:
+    with pytest.raises(Invalid, match=r"U\+202E") as refused:
+        submit.run_submit(**request_of, name="\u202efdp", tags={"a\nb": "1"})
+    assert refused.value.errors.keys() == {"name", "tags"}
+    assert submit.run_submit(**request_of, name=" first \n", time_limit_s=31_536_000).name == "first"
+
+
 def test_things_of_another_workspace_are_not_there(request_of: dict[str, Any]) -> None:
     elsewhere = Workspace.objects.get(name="elsewhere")
     foreign = snapshots.snapshot_from_texts(elsewhere, {"train.py": "1"})

@@ -53,7 +53,7 @@ def run_files(
 
 @router.api_operation(
     ["GET", "HEAD"],
-    "/runs/{run_id}/files/content/{path:path}",
+    "/runs/{run_id}/files/content/{file:path}",
     auth=UNITS_TOO,
     openapi_extra=binary_response(ranges=True),
 )
@@ -109,7 +109,7 @@ _UPLOAD = binary_body("The chunk. Without Content-Range: the whole file.")
 
 
 @router.put(
-    "/runs/{run_id}/files/content/{path:path}",
+    "/runs/{run_id}/files/content/{file:path}",
     response={200: UploadState, 201: UploadState},
     auth=UNITS_TOO,
     openapi_extra=_UPLOAD,

@@ -254,7 +254,7 @@ def model_version_delete(request: HttpRequest, workspace: Ws, name: str, version
 
 @router.api_operation(
     ["GET", "HEAD"],
-    "/models/{name}/versions/{int:version}/files/{path:path}",
+    "/models/{name}/versions/{int:version}/files/{file:path}",
     openapi_extra=binary_response(ranges=True),
 )
 def model_version_file(request: HttpRequest, workspace: Ws, name: str, version: int, path: str) -> Any:

@@ -73,7 +73,11 @@ class RunIn(Input):
     environment_variables: dict[str, str] = Field(default_factory=dict)
     tags: dict[str, str | None] = Field(default_factory=dict)
     properties: dict[str, str] = Field(default_factory=dict, description="Written once; cannot be changed.")
-    time_limit_s: int | None = Field(None, description="Seconds of running after which the run is canceled.")
+    time_limit_s: int | None = Field(
+        None,
+        description="1 to 31,536,000 (365 days): seconds of running after which the run is ended. "
+        "It is Failed then, its error's code Timeout. Null: no limit.",
+    )
     name: str = ""
     interactive: bool = Field(False, description="No command is started: the caller reports the run itself.")
     parent: str | None = Field(None, description="Id of the run that this one is a child of.")

@@ -98,7 +98,7 @@ def snapshot_get(request: HttpRequest, workspace: Ws, digest: str) -> Any:
 
 
 @router.api_operation(
-    ["GET", "HEAD"], "/snapshots/{digest}/files/{path:path}", openapi_extra=binary_response(ranges=True)
+    ["GET", "HEAD"], "/snapshots/{digest}/files/{file:path}", openapi_extra=binary_response(ranges=True)
 )
 def snapshot_file(request: HttpRequest, workspace: Ws, digest: str, path: str) -> Any:
     """The content of one file."""
