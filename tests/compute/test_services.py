@@ -279,6 +279,8 @@ class TestTargets:
         assert set(wrong.value.errors) == {"slots", "color"}
         with pytest.raises(Invalid):
             services.target_create(name="a b", **arguments)
+        with pytest.raises(Invalid, match="U\\+202E"):
+            services.target_create(name="small", description="\u202ex", **arguments)
         with pytest.raises(Invalid):
             services.target_create(workspace=team.workspace, user=None, name="x", driver="abacus")
 
