@@ -168,7 +168,9 @@ ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_ADAPTER = "studio.accounts.adapter.AccountAdapter"
 SOCIALACCOUNT_ADAPTER = "studio.accounts.adapter.SocialAccountAdapter"
 SOCIALACCOUNT_PROVIDERS: dict[str, Any] = {}
-if env.text("ATELIER_OIDC_SERVER"):
+# Many providers print their issuer with a slash at its end, which would come before that of "/.well-known".
+OIDC_SERVER = env.text("ATELIER_OIDC_SERVER").rstrip("/")
+if OIDC_SERVER:
     SOCIALACCOUNT_PROVIDERS["openid_connect"] = {
         "OAUTH_PKCE_ENABLED": True,
         "APPS": [
@@ -177,7 +179,7 @@ if env.text("ATELIER_OIDC_SERVER"):
                 "name": env.text("ATELIER_OIDC_NAME", "Single sign-on"),
                 "client_id": env.text("ATELIER_OIDC_CLIENT_ID"),
                 "secret": env.text("ATELIER_OIDC_CLIENT_SECRET"),
-                "settings": {"server_url": env.text("ATELIER_OIDC_SERVER")},
+                "settings": {"server_url": OIDC_SERVER},
             }
         ],
     }
@@ -236,7 +238,8 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
-_OIDC_ORIGIN = "/".join(env.text("ATELIER_OIDC_SERVER").split("/", 3)[:3])
+# Where the sign-in page of the provider is, or leads to: its own origin, and others that the administrator names.
+_OIDC_ORIGINS = ["/".join(OIDC_SERVER.split("/", 3)[:3]), *env.words("ATELIER_OIDC_ORIGINS")] if OIDC_SERVER else []
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
@@ -246,7 +249,7 @@ CONTENT_SECURITY_POLICY = {
         "font-src": [SELF],
         "connect-src": [SELF],
         # Browsers hold the redirect to the sign-in provider, which follows our own form, against this list too.
-        "form-action": [SELF, *([_OIDC_ORIGIN] if _OIDC_ORIGIN else [])],
+        "form-action": [SELF, *_OIDC_ORIGINS],
         "base-uri": [NONE],
         "frame-ancestors": [NONE],
         "manifest-src": [SELF],
