@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from django.core.exceptions import RequestAborted
@@ -9,6 +10,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
 from studio.lib.errors import AtelierError, NotAuthenticated
+
+log = logging.getLogger(__name__)
+PROVIDER_VIEWS = ("openid_connect_login", "openid_connect_callback")
 
 
 class ErrorPagesMiddleware:
@@ -25,6 +29,10 @@ class ErrorPagesMiddleware:
             return HttpResponse(status=499)
         if isinstance(exception, NotAuthenticated):
             return redirect("account_login")
+        if isinstance(exception, OSError) and getattr(request.resolver_match, "url_name", "") in PROVIDER_VIEWS:
+            # allauth looks the provider's addresses up outside of what it handles itself.
+            log.warning("the sign-in provider cannot be used: %s", exception)
+            return render(request, "socialaccount/authentication_error.html", status=502)
         if not isinstance(exception, AtelierError):
             return None
         htmx = getattr(request, "htmx", False)
