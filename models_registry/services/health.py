@@ -40,8 +40,9 @@ def probe(deployment: Deployment) -> dict[str, Any] | None:
         answer = json.loads(body)
     except (OSError, http.client.HTTPException, ValueError, AtelierError):
         return None
-    # A port is not a name: another service may be answering there.
-    return answer if isinstance(answer, dict) and answer.get("name") == deployment.endpoint.name else None
+    # A port is not a name: another service may be answering there, or the version whose place this one takes.
+    own = deployment.unit.key if deployment.unit is not None else None
+    return answer if isinstance(answer, dict) and answer.get("unit") == own else None
 
 
 def health_tick() -> None:

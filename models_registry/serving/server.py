@@ -262,7 +262,9 @@ class Service:
 
     def health(self) -> Dict[str, Any]:
         out: Dict[str, Any] = {"status": self.status, "name": self.options.name, "model": self.options.version}
-        out.update(started=self.started, pid=os.getpid(), packages=versions())
+        # The unit's key: while one version takes the place of another, both may be asked at the same address.
+        unit = Path(os.environ.get("ATELIER_UNIT_DIR", "")).name
+        out.update(unit=unit, started=self.started, pid=os.getpid(), packages=versions())
         if self.failed:
             out["error"] = self.failed
         return out
