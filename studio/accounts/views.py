@@ -19,7 +19,7 @@ from studio.accounts.access import WorkspaceRequest, workspace_page
 from studio.accounts.forms import InviteForm, PrincipalForm, SettingsForm, TokenForm, WorkspaceForm
 from studio.accounts.models import Role, ServicePrincipal
 from studio.accounts.policy import Right
-from studio.lib.errors import AtelierError, Forbidden, NotFound
+from studio.lib.errors import AtelierError, Conflict, Forbidden, Invalid, NotFound
 from studio.lib.forms import add_errors
 
 
@@ -69,9 +69,7 @@ def member_role(request: WorkspaceRequest, user_id: int) -> HttpResponse:
             workspace=request.workspace, user_id=user_id, role=role, by=request.user, request=request
         )
         messages.success(request, _("%(who)s is now %(role)s.") % {"who": changed.user.label, "role": changed.role})
-    except AtelierError as error:
-        if isinstance(error, NotFound):
-            raise
+    except (Conflict, Invalid) as error:
         messages.error(request, error.detail)
     return redirect("member-list", workspace=request.workspace.name)
 
@@ -82,9 +80,7 @@ def member_remove(request: WorkspaceRequest, user_id: int) -> HttpResponse:
     try:
         services.member_remove(workspace=request.workspace, user_id=user_id, by=request.user, request=request)
         messages.success(request, _("The member was removed."))
-    except AtelierError as error:
-        if isinstance(error, NotFound):
-            raise
+    except (Conflict, Invalid) as error:
         messages.error(request, error.detail)
     return redirect("member-list", workspace=request.workspace.name)
 
