@@ -80,6 +80,8 @@ class UnitKind(models.TextChoices):
     COMMAND = "command", _("Command")
     BUILD = "build", _("Environment build")
     SERVICE = "service", _("Service")
+    TRANSFER = "transfer", _("Data transfer")
+    PROFILE = "profile", _("Dataset profile")
 
 
 class Unit(models.Model):
@@ -173,3 +175,35 @@ class LogStream(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} of {self.unit}"
+
+
+class Transfer(models.Model):
+    """Data on its way into a unit's directory (``in``) or out of it (``out``), one row per direction.
+
+    ``plan``: [{"name", "mode", "datastore", ...}], see ``compute.data.staging``. ``carrier`` is the unit of work that
+    moves the bytes; none where links were enough. ``state``: waiting, moving, done, failed.
+    """
+
+    unit = models.ForeignKey(Unit, on_delete=models.CASCADE, related_name="transfers")
+    direction = models.CharField(max_length=3)  # in, out
+    carrier = models.OneToOneField(
+        Unit, null=True, blank=True, on_delete=models.SET_NULL, related_name="transfer_carried"
+    )
+    state = models.CharField(max_length=16, default="waiting")
+    plan: models.JSONField[list[dict[str, Any]], list[dict[str, Any]]] = models.JSONField(default=list)
+    # Per name: {"files", "bytes", "cached_bytes", "path", "error"}
+    result: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict, blank=True)
+    files_done = models.PositiveIntegerField(default=0)
+    files_total = models.PositiveIntegerField(null=True, blank=True)
+    bytes_done = models.BigIntegerField(default=0)
+    bytes_total = models.BigIntegerField(null=True, blank=True)
+    current = models.CharField(max_length=1000, blank=True)  # the file that is being moved
+    error: models.JSONField[dict[str, Any] | None, dict[str, Any] | None] = models.JSONField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["unit", "direction"], name="transfer_once_per_direction")]
+
+    def __str__(self) -> str:
+        return f"{self.direction} of {self.unit}"

@@ -6,6 +6,10 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any
 
+from studio.lib.fields import FormField, Problem
+
+__all__ = ["Capacity", "FormField", "Handle", "Observation", "Owned", "Phase", "Problem", "UnitSpec"]
+
 
 @dataclass(frozen=True)
 class UnitSpec:
@@ -80,29 +84,3 @@ class Capacity:
     total: int | None
     used: int = 0
     detail: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with a target: whose fault, what, and the way out."""
-
-    code: str
-    message: str
-    hint: str = ""
-    field: str = ""
-
-
-@dataclass(frozen=True)
-class FormField:
-    """A field of a driver's attach page. ``kind``: text, number, select, textarea, checkbox, password."""
-
-    name: str
-    label: str
-    kind: str = "text"
-    help: str = ""
-    required: bool = False
-    secret: bool = False
-    default: Any = None
-    choices: list[tuple[str, str]] = field(default_factory=list)
-    minimum: int | None = None
-    maximum: int | None = None

@@ -1,1 +1,8 @@
-"""The studio: composition, people, REST API and set-up. Nothing is imported here, so that set-up stays light."""
+"""The studio. It reads dataset definitions with the same code as its client, so the client's sources are on the path."""
+
+import sys
+from pathlib import Path
+
+_CLIENT = str(Path(__file__).resolve().parent.parent / "client" / "src")
+if _CLIENT not in sys.path:
+    sys.path.append(_CLIENT)

@@ -55,6 +55,7 @@ INSTALLED_APPS = [
     "allauth.socialaccount",
     "allauth.socialaccount.providers.openid_connect",
     "studio.accounts",
+    "studio.datasets",
     "studio",
     "compute",
     "runs",

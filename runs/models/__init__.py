@@ -1,4 +1,5 @@
 from runs.models.artifact import Blob, Snapshot
+from runs.models.data import RunData
 from runs.models.experiment import Experiment
 from runs.models.metric import MetricChunk, MetricRecord, MetricSeries
 from runs.models.run import Run, RunParameter, RunProperty, RunTag
@@ -10,6 +11,7 @@ __all__ = [
     "MetricRecord",
     "MetricSeries",
     "Run",
+    "RunData",
     "RunParameter",
     "RunProperty",
     "RunTag",

@@ -1,0 +1,1 @@
+"""What datasets do when something happens elsewhere."""
