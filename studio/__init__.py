@@ -1,4 +1,4 @@
-"""The studio. It reads dataset definitions with the same code as its client, so the client's sources are on the path."""
+"""The studio. It reads dataset definitions with its client's own code, so the client's sources are on the path."""
 
 import sys
 from pathlib import Path

@@ -147,9 +147,7 @@ class Upload(models.Model):
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["datastore", "path", "created_by"], name="upload_once_per_user")
-        ]
+        constraints = [models.UniqueConstraint(fields=["datastore", "path", "created_by"], name="upload_once_per_user")]
 
     def __str__(self) -> str:
         return f"{self.path} ({self.offset} of {self.size})"

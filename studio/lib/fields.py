@@ -1,4 +1,4 @@
-"""What a pluggable kind (of compute, of datastore) says of itself: the fields of its form, and what is wrong with it."""
+"""What a pluggable kind (of compute, of datastore) says of itself: its form's fields, and what is wrong with it."""
 
 from __future__ import annotations
 
