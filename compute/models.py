@@ -198,6 +198,10 @@ class Transfer(models.Model):
     bytes_done = models.BigIntegerField(default=0)
     bytes_total = models.BigIntegerField(null=True, blank=True)
     current = models.CharField(max_length=1000, blank=True)  # the file that is being moved
+    cached_bytes = models.BigIntegerField(default=0)  # of bytes_done, what an earlier run had fetched already
+    attempts = models.PositiveSmallIntegerField(default=0)  # carriers that were started
+    note = models.CharField(max_length=1000, blank=True)  # why nothing moves just now; empty while it does
+    noted_at = models.DateTimeField(null=True, blank=True)
     error: models.JSONField[dict[str, Any] | None, dict[str, Any] | None] = models.JSONField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
