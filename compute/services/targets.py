@@ -16,9 +16,10 @@ from compute import states
 from compute.drivers import registry
 from compute.drivers.base import Driver, DriverError
 from compute.models import Target, Unit
-from compute.spec import FormField, Problem
+from compute.spec import Problem
 from studio.accounts.models import User, Workspace
 from studio.accounts.services import audit
+from studio.lib import fields
 from studio.lib import secrets as locks
 from studio.lib.errors import Conflict, Invalid
 from studio.lib.names import clean_text
@@ -32,59 +33,19 @@ def target_driver(target: Target) -> Driver:
     return registry.make(target.driver, target.config, opened)
 
 
-def _number(field: FormField, raw: Any) -> int:
-    """Raises ValueError with a sentence for a person."""
-    try:
-        value = int(raw)
-    except (TypeError, ValueError):
-        raise ValueError(_("%(value)r is not a whole number.") % {"value": raw}) from None
-    if field.minimum is not None and value < field.minimum:
-        raise ValueError(_("It must be at least %(minimum)d.") % {"minimum": field.minimum})
-    if field.maximum is not None and value > field.maximum:
-        raise ValueError(_("It must be at most %(maximum)d.") % {"maximum": field.maximum})
-    return value
-
-
-def _value(field: FormField, raw: Any) -> Any:
-    """What a field's input means; None for an empty one. Raises ValueError with a sentence for a person."""
-    if field.kind == "checkbox":
-        return raw in (True, "true", "on", "1", 1)
-    if raw is None or raw == "":
-        if field.required:
-            raise ValueError(_("This field is required."))
-        return field.default
-    if field.kind == "number":
-        return _number(field, raw)
-    if field.kind == "select" and str(raw) not in {value for value, _label in field.choices}:
-        raise ValueError(_("%(value)r is not one of the choices.") % {"value": raw})
-    text = str(raw)
-    if "\x00" in text:
-        raise ValueError(_("A NUL character cannot be stored."))
-    return text
-
-
 def validated(driver: str, config: dict[str, Any], secrets: dict[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
     """Config and secrets as the driver's fields say. Raises Invalid with every wrong field at once."""
     try:
-        fields = registry.driver_class(driver).fields
+        declared = registry.driver_class(driver).fields
     except KeyError:
         raise Invalid(_("There is no kind of compute named %(name)r.") % {"name": driver}, field="driver") from None
-    errors: dict[str, list[str]] = {}
-    clean: dict[str, Any] = {}
-    hidden: dict[str, str] = {}
-    for unknown in {*config, *secrets} - {field.name for field in fields}:
-        errors[unknown] = [_("This kind of compute has no such setting.")]
-    for field in fields:
-        try:
-            value = _value(field, (secrets if field.secret else config).get(field.name))
-        except ValueError as error:
-            errors[field.name] = [str(error)]
-            continue
-        if value is not None:
-            (hidden if field.secret else clean)[field.name] = value
-    if errors:
-        raise Invalid(_("Some settings of the target cannot be used."), errors=errors)
-    return clean, hidden
+    return fields.validated(
+        declared,
+        config,
+        secrets,
+        unknown=_("This kind of compute has no such setting."),
+        refusal=_("Some settings of the target cannot be used."),
+    )
 
 
 def target_create(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Annotated, Any
 
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
-from ninja import Header, Query, Router, Status
+from ninja import Query, Router, Status
 
 from compute import states
 from compute.logs.store import LogFile
@@ -19,16 +18,16 @@ from studio.accounts.policy import Right
 from studio.api.access import Ws, run_of
 from studio.api.auth import UNITS_TOO
 from studio.api.binary import BYTES, binary_body, binary_response
+from studio.api.pieces import ContentRange, content_length, parse_content_range
 from studio.api.v1.run_json import ENDED
 from studio.api.v1.runs import RunId
 from studio.api.v1.schemas_runs import FileOut, SearchOut, UploadState
-from studio.lib.errors import Invalid, NotFound
+from studio.lib.errors import NotFound
 from studio.lib.flow import body_of
 from studio.lib.responses import file_response, harden, zip_response
 
 router = Router(tags=["Files and logs"])
 
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)")
 POLL_SECONDS = 0.05
 SEAL_SECONDS = 0.5  # the file's size costs nothing; whether more can come is a query
 LOG_BYTES = 4 << 20
@@ -71,27 +70,6 @@ def run_file(
     return file_response(request, artifacts.open_file(run, path), name=path.rpartition("/")[2], attachment=download)
 
 
-def parse_content_range(header: str | None, length: int | None) -> tuple[int | None, int | None]:
-    """(offset of the chunk or None to only ask, total size or None) of an upload. Raises Invalid."""
-    if not header:
-        return 0, length
-    found = _CONTENT_RANGE.fullmatch(header.strip())
-    if found is None:
-        raise Invalid(
-            _("%(header)r is not a Content-Range: send bytes a-b/total.") % {"header": header[:100]},
-            field="Content-Range",
-        )
-    first, last, total = found.groups()
-    size = None if total == "*" else int(total)
-    if first is None:
-        return None, size
-    if int(last) < int(first) or (size is not None and int(last) >= size):
-        raise Invalid(_("The range of Content-Range does not fit its total."), field="Content-Range")
-    if length is not None and int(last) - int(first) + 1 != length:
-        raise Invalid(_("The body is not as long as Content-Range says."), field="Content-Range")
-    return int(first), size
-
-
 def _put(
     request: HttpRequest, run: Run, path: str, offset: int, total: int | None, *, whole: bool
 ) -> uploads.UploadState:
@@ -119,22 +97,14 @@ def run_file_put(
     workspace: Ws,
     run_id: RunId,
     path: str,
-    content_range: Annotated[
-        str | None,
-        Header(
-            None,
-            alias="Content-Range",
-            description="bytes a-b/total of this chunk; bytes */total asks how far the upload is.",
-        ),
-    ] = None,
+    content_range: ContentRange = None,
 ) -> Any:
     """Upload a file among the run's, whole or in chunks. 201 when it is complete, 200 while chunks are missing.
 
     A chunk that starts after what is here answers 409: ask with `Content-Range: bytes */total`, and go on there.
     """
     run = run_of(request, workspace, run_id, Right.WRITE)
-    declared = request.headers.get("Content-Length")
-    length = int(declared) if declared and declared.isdigit() else None
+    length = content_length(request)
     offset, total = parse_content_range(content_range, length)
     if offset is None:
         state = uploads.upload_state(run, path)
