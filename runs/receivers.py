@@ -7,10 +7,11 @@ from typing import Any
 from django.dispatch import receiver
 
 from compute import states
+from compute.data.selectors import transfer_result
 from compute.models import Unit, UnitKind
 from compute.signals import unit_changed, unit_events
 from runs.models import Run
-from runs.services import artifacts, events
+from runs.services import artifacts, data, events
 from runs.services.interactive import ENDED
 
 _COLUMNS = ("status", "started_at", "ended_at", "duration_s", "error", "warnings", "output_bytes")
@@ -39,11 +40,15 @@ def follow_unit(sender: Any, unit: Unit, old: str, **_kwargs: Any) -> None:
     if ended:
         if unit.state == states.COMPLETED and run.error:
             run.status = "Failed"  # the script said run.fail() and then ended well
+        if run.status == "Completed" and unit.spec.get("outputs"):
+            run.warnings = [*run.warnings, *data.outputs_saved(run, transfer_result(unit, "out"))]
         if run.started_at and run.ended_at:
             run.duration_s = (run.ended_at - run.started_at).total_seconds()
         run.output_bytes = artifacts.run_bytes(run)
     if before != [getattr(run, name) for name in _COLUMNS]:
         Run.objects.filter(pk=run.pk).update(**{name: getattr(run, name) for name in _COLUMNS})
+    if unit.state == states.QUEUED and old != unit.state and unit.spec.get("inputs"):
+        data.staged(run, unit.spec)
     if ended:
         _end_children(run)
 

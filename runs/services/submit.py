@@ -21,6 +21,7 @@ from compute import services as compute_services
 from compute.models import Environment, Target, UnitKind
 from runs.models import Experiment, Run, RunParameter, RunProperty, RunTag, Snapshot
 from runs.parameters import as_number, parse_arguments
+from runs.services import data as flows
 from runs.services.checks import (
     Checks,
     argument_text,
@@ -142,6 +143,8 @@ def run_submit(
     time_limit_s: int | None = None,
     name: str = "",
     parent: Run | None = None,
+    inputs: Sequence[Mapping[str, Any]] | None = None,
+    outputs: Sequence[Mapping[str, Any]] | None = None,
     idempotency_key: str | None = None,
     request: HttpRequest | None = None,
     action: str = "run.submit",
@@ -149,7 +152,10 @@ def run_submit(
     """A new run, already on its way.
 
     Raises Invalid with every field that is wrong; Conflict where the idempotency key was used for another request.
-    The same key with the same request gives the same run again. ``time_limit_s`` in seconds.
+    The same key with the same request gives the same run again. ``time_limit_s`` in seconds. ``inputs``: {"name",
+    "mode", "version" (a DatasetVersion), "path_on_compute"}; ``outputs``: {"name", "mode", "datastore" (its name),
+    "path", "leaf", "register", "type", "options"}; arguments, command and variables name them as
+    ``${{inputs.<name>}}`` and ``${{outputs.<name>}}``.
     """
     checks = Checks()
     checks.attempt("experiment", check_experiment, experiment, default="")
@@ -164,6 +170,10 @@ def run_submit(
     name = checks.attempt("name", run_name, name, default="")
     limit = checks.attempt("time_limit_s", time_limit, time_limit_s, default=None)
     check_owned(checks, workspace, snapshot=snapshot, target=target, environment=environment, parent=parent)
+    flow = flows.check_flow(checks, workspace, inputs, outputs, variables)
+    texts = {"arguments": words, "command": line, "environment_variables": list(variables.values())}
+    if not checks.errors.keys() & {"inputs", "outputs"}:
+        flows.check_tokens(checks, flow, texts)
     check_sizes(checks, idempotency_key, words + line, variables)
     checks.raise_all()
     assert target is not None  # noqa: S101 - check_owned has said so
@@ -173,12 +183,12 @@ def run_submit(
         script=script, arguments=words, command=line, environment_variables=variables, time_limit_s=limit,
         idempotency_key=idempotency_key or None, created_by=user,
     )  # fmt: skip
-    digest = draft.request_digest = _digest(draft, experiment, labels, fixed)
+    digest = draft.request_digest = _digest(draft, experiment, labels, fixed, flow)
     if found := earlier(workspace, user, idempotency_key, digest):
         return found
     try:
         with transaction.atomic():
-            return _write(draft, experiment, labels, {k: v or "" for k, v in fixed.items()}, action, request)
+            return _write(draft, experiment, labels, {k: v or "" for k, v in fixed.items()}, flow, action, request)
     except IntegrityError:
         # Two requests with one key at the same moment: the other one was first.
         if found := earlier(workspace, user, idempotency_key, digest):
@@ -186,7 +196,13 @@ def run_submit(
         raise
 
 
-def _digest(draft: Run, experiment: str, tags: Mapping[str, str | None], properties: Mapping[str, str | None]) -> str:
+def _digest(
+    draft: Run,
+    experiment: str,
+    tags: Mapping[str, str | None],
+    properties: Mapping[str, str | None],
+    flow: flows.Flow,
+) -> str:
     """What was asked for, by which two requests with one idempotency key are told apart."""
     asked = {
         "experiment": experiment, "script": draft.script, "arguments": draft.arguments, "command": draft.command,
@@ -194,7 +210,32 @@ def _digest(draft: Run, experiment: str, tags: Mapping[str, str | None], propert
         "name": draft.name, "tags": tags, "properties": properties, "limit": draft.time_limit_s,
         "environment": draft.environment.content_hash if draft.environment else None, "parent": draft.parent_id,
     }  # fmt: skip
+    if flow.inputs or flow.outputs:
+        asked["data"] = flow.asked()
     return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _spec(run: Run, experiment: Experiment, flow: flows.Flow) -> dict[str, Any]:
+    """What the unit is to run, with inputs and outputs rendered into its words."""
+    environment, values = run.environment, flow.values()
+    recipe_variables = (environment.recipe.get("variables") or {}) if environment else {}
+    argv = _argv(run.script, run.arguments, run.command)
+    return {
+        "argv": [flows.replaced(word, values) for word in argv],
+        "env": {
+            **{name: str(value) for name, value in recipe_variables.items()},
+            **{name: flows.replaced(value, values) for name, value in run.environment_variables.items()},
+            **flows.variables_of(flow),
+            **run_environment(run.workspace, experiment, run.run_id, run.number),
+        },
+        "code": snapshot_code(run.snapshot) if run.snapshot else [],
+        "restart": "never",
+        "grace_s": 30.0,
+        "resources": {},
+        "environment": environment.content_hash if environment else None,
+        "environment_id": environment.pk if environment else None,
+        **flows.unit_parts(flow, run.run_id),
+    }
 
 
 def _write(
@@ -202,6 +243,7 @@ def _write(
     experiment: str,
     tags: dict[str, str | None],
     properties: dict[str, str],
+    flow: flows.Flow,
     action: str,
     request: HttpRequest | None,
 ) -> Run:
@@ -211,26 +253,12 @@ def _write(
         raise Conflict(_("The source folder was deleted a moment ago, with the last run that used it: submit again."))
     run.experiment, run.number = experiment_number(workspace, experiment)
     run.run_id, run.key = new_run_id(experiment), uuid.uuid4().hex
-    recipe_variables = (environment.recipe.get("variables") or {}) if environment else {}
     assert run.target is not None  # noqa: S101 - checked by run_submit
     unit, _token = compute_services.unit_create(
         workspace=workspace,
         target=run.target,
         kind=UnitKind.COMMAND,
-        spec={
-            "argv": _argv(run.script, run.arguments, run.command),
-            "env": {
-                **{name: str(value) for name, value in recipe_variables.items()},
-                **run.environment_variables,
-                **run_environment(workspace, run.experiment, run.run_id, run.number),
-            },
-            "code": snapshot_code(snapshot) if snapshot else [],
-            "restart": "never",
-            "grace_s": 30.0,
-            "resources": {},
-            "environment": environment.content_hash if environment else None,
-            "environment_id": environment.pk if environment else None,
-        },
+        spec=_spec(run, run.experiment, flow),
         secrets=None,
         label=run.run_id,
         environment=environment,
@@ -239,7 +267,9 @@ def _write(
     )
     run.unit = unit
     run.save(force_insert=True)
-    parameters = parse_arguments(run.arguments or run.command)
+    flows.write_rows(run, flow)
+    shown = flow.names()
+    parameters = parse_arguments([flows.replaced(word, shown) for word in run.arguments or run.command])
     write_attributes(run, parameters=parameters, tags=tags, properties=properties)
     audit(run.created_by, action, workspace=workspace, object=run, label=run.run_id, request=request)
     return run
@@ -247,7 +277,8 @@ def _write(
 
 CHANGES = frozenset({
     "experiment", "script", "arguments", "command", "snapshot", "target", "environment", "environment_variables",
-    "tags", "properties", "time_limit_s", "name", "parent", "idempotency_key", "request",
+    "tags", "properties", "time_limit_s", "name", "parent", "inputs", "outputs", "idempotency_key",
+    "request",
 })  # fmt: skip
 
 
@@ -260,6 +291,7 @@ def run_resubmit(run: Run, *, user: User, **changes: Any) -> Run:
     unknown = changes.keys() - CHANGES
     if unknown:
         raise Invalid(_("A resubmit cannot change %(names)s.") % {"names": ", ".join(sorted(unknown))}, field="changes")
+    same = {} if {"inputs", "outputs"} <= changes.keys() else flows.flow_again(run)
     request: dict[str, Any] = {
         "experiment": run.experiment.name,
         "script": run.script,
@@ -272,6 +304,7 @@ def run_resubmit(run: Run, *, user: User, **changes: Any) -> Run:
         "tags": dict(run.tag_rows.values_list("key", "value")),
         "time_limit_s": run.time_limit_s,
         "name": run.name,
+        **same,
         **changes,
     }
     return run_submit(workspace=run.workspace, user=user, action="run.resubmit", **request)

@@ -9,7 +9,8 @@ from typing import Any
 
 from django.conf import settings
 
-from runs.models import MetricSeries, Run, RunParameter, RunProperty, RunTag
+from compute.models import Transfer
+from runs.models import MetricSeries, Run, RunData, RunParameter, RunProperty, RunTag
 from studio.accounts.models import Workspace
 
 ENDED = frozenset({"Completed", "Failed", "Canceled"})
@@ -29,13 +30,49 @@ def _by_run(model: Any, ids: list[int], key: str, value: str) -> dict[int, dict[
     return found
 
 
+def data_out(ids: list[int]) -> dict[int, dict[str, list[dict[str, Any]]]]:
+    """run -> {"in": inputs, "out": outputs}. Two queries, one where no run has any."""
+    found: dict[int, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: {"in": [], "out": []})
+    rows = list(RunData.objects.filter(run_id__in=ids).select_related("version__dataset", "run").order_by("pk"))
+    if not rows:
+        return found
+    units = {row.run.unit_id for row in rows if row.run.unit_id}
+    transfers = Transfer.objects.filter(unit_id__in=units).values_list("unit_id", "direction", "state")
+    states = {(unit, direction): state for unit, direction, state in transfers}
+    for row in rows:
+        version = row.version
+        state = states.get((row.run.unit_id, row.direction), "waiting")
+        if row.mode == "direct" or (version is not None and row.direction == "out"):
+            state = "done"
+        dataset = version.dataset if version is not None else None
+        found[row.run_id][row.direction].append(
+            {
+                "name": row.name,
+                "mode": row.mode,
+                "dataset": {
+                    "id": str(version.pk),
+                    "name": dataset.name if dataset else None,
+                    "version": version.version if dataset else None,
+                }
+                if version is not None
+                else None,
+                "value": row.value,
+                "datastore": row.settings.get("store"),
+                "path": row.settings.get("to"),
+                "state": state,
+            }
+        )
+    return found
+
+
 def runs_out(workspace: Workspace, runs: Sequence[Run], *, place_in_queue: bool = False) -> list[dict[str, Any]]:
-    """Four queries whatever the number of runs, whose foreign keys should be selected already."""
+    """Six queries at most whatever the number of runs, whose foreign keys should be selected already."""
     ids = [run.pk for run in runs]
     tags = _by_run(RunTag, ids, "key", "value")
     properties = _by_run(RunProperty, ids, "key", "value")
     parameters = _by_run(RunParameter, ids, "name", "value")
     metrics: dict[int, dict[str, Any]] = defaultdict(dict)
+    flow = data_out(ids)
     series = MetricSeries.objects.filter(run_id__in=ids, kind__in=("scalar", "list")).order_by("name")
     for run_pk, name, last in series.values_list("run_id", "name", "last"):
         metrics[run_pk][name] = number_out(last)
@@ -45,6 +82,8 @@ def runs_out(workspace: Workspace, runs: Sequence[Run], *, place_in_queue: bool 
             "tags": tags[run.pk],
             "properties": properties[run.pk],
             "parameters": parameters[run.pk],
+            "inputs": flow[run.pk]["in"],
+            "outputs": flow[run.pk]["out"],
             "metrics": metrics[run.pk],
             "queue_position": _queue_position(run) if place_in_queue else None,
         }

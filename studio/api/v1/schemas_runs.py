@@ -59,6 +59,52 @@ class EnvironmentRef(Input):
     recipe: RecipeIn | None = None
 
 
+class InputIn(Input):
+    """A dataset that a run is given. Exactly one of `definition`, `dataset_id` and `dataset`."""
+
+    name: str = Field(
+        ...,
+        description="Letters, digits and underscores. Also an environment variable of the run; arguments, command and "
+        "variables name it as `${{inputs.<name>}}`.",
+        examples=["training"],
+    )
+    mode: str = Field(
+        "direct",
+        description="direct: the argument is the dataset's id. For file datasets also mount and download (a path on "
+        "the compute target) and hdfs (the same as a file:// address).",
+    )
+    definition: dict[str, Any] | None = Field(None, description="A definition, which is saved without a name.")
+    dataset_id: str | None = Field(None, description="Id of a dataset version.")
+    dataset: str | None = Field(None, description="Name, or name:version.", examples=["iris:2"])
+    path_on_compute: str | None = Field(None, description="Where it is to be found: below the code's folder, or an "
+                                        "absolute path.")  # fmt: skip
+
+
+class RegisterIn(Input):
+    name: str
+    description: str = ""
+    tags: dict[str, str | None] = Field(default_factory=dict)
+
+
+class OutputIn(Input):
+    """A place that a run writes to, and that is taken to a datastore once its command has ended well."""
+
+    name: str = Field(..., description="As for an input; `${{outputs.<name>}}` names it.", examples=["prepared"])
+    mode: str = Field("upload", description="upload, mount or hdfs.")
+    datastore: str | None = Field(None, description="Null: the workspace's default datastore.")
+    path: str | None = Field(
+        None,
+        description="Folder in the datastore; {run-id} and {output-name} are filled in. Null: "
+        "dataset/{run-id}/{output-name}.",
+    )
+    leaf: str = Field("folder", description="folder: it is made before the start. parent: only what it lies in is.")
+    register_as: RegisterIn | None = Field(
+        None, alias="register", description="Register it as a dataset when the run completes."
+    )
+    type: str = Field("file", description="file or tabular: what it is registered as.")
+    options: dict[str, Any] = Field(default_factory=dict, description="How a tabular one is read.")
+
+
 class RunIn(Input):
     experiment: str = Field(..., examples=["iris"])
     script: str = Field("", description="Path of the script in the snapshot.", examples=["train.py"])
@@ -79,6 +125,8 @@ class RunIn(Input):
         "It is Failed then, its error's code Timeout. Null: no limit.",
     )
     name: str = ""
+    inputs: list[InputIn] = Field(default_factory=list, description="Datasets that the run is given.")
+    outputs: list[OutputIn] = Field(default_factory=list, description="What the run makes, and where it goes.")
     interactive: bool = Field(False, description="No command is started: the caller reports the run itself.")
     parent: str | None = Field(None, description="Id of the run that this one is a child of.")
 
@@ -98,6 +146,8 @@ class RunChanges(Input):
     properties: dict[str, str] | None = None
     time_limit_s: int | None = None
     name: str | None = None
+    inputs: list[InputIn] | None = None
+    outputs: list[OutputIn] | None = None
 
 
 class RunPatch(Input):
@@ -125,6 +175,26 @@ class ChildrenIn(Input):
     tags: dict[str, str | None] = Field(default_factory=dict)
 
 
+class RunDataset(Schema):
+    id: str
+    name: str | None = Field(None, description="Null for one that nobody named.")
+    version: int | None = None
+
+
+class RunDataOut(Schema):
+    """An input or output of a run."""
+
+    name: str
+    mode: str
+    dataset: RunDataset | None = Field(None, description="Of an output: once the run has completed.")
+    value: str = Field(
+        "", description="What the argument and the environment variable say; {unit} is the run's folder."
+    )
+    datastore: str | None = Field(None, description="Where an output goes.")
+    path: str | None = None
+    state: str = Field(..., description="waiting, moving, done or failed.")
+
+
 class RunOut(Schema):
     id: str = Field(..., examples=["iris_1760000000_0a1b2c3d"])
     number: int
@@ -145,6 +215,8 @@ class RunOut(Schema):
     tags: dict[str, str | None]
     properties: dict[str, str]
     parameters: dict[str, str]
+    inputs: list[RunDataOut]
+    outputs: list[RunDataOut]
     metrics: dict[str, float | str | None] = Field(..., description="Last value of each scalar metric.")
     notes: str
     error: dict[str, Any] | None

@@ -11,7 +11,7 @@ from runs.models import Run, Snapshot
 from runs.services import snapshots
 from studio.accounts.models import User, Workspace
 from studio.api.v1.schemas_compute import RecipeIn
-from studio.api.v1.schemas_runs import EnvironmentRef, RunIn
+from studio.api.v1.schemas_runs import EnvironmentRef, InputIn, OutputIn, RunIn
 from studio.lib.errors import AtelierError, Invalid, NotFound
 
 
@@ -87,6 +87,44 @@ class Gather:
             raise Invalid(" ".join(text for texts in self.errors.values() for text in texts), errors=self.errors)
 
 
+def input_find(workspace: Workspace, user: User, wanted: InputIn) -> dict[str, Any]:
+    """The dataset version that an input names; a definition is saved. Raises Invalid or NotFound."""
+    from studio.datasets.services import datasets
+
+    given = [value for value in (wanted.definition, wanted.dataset_id, wanted.dataset) if value]
+    if len(given) != 1:
+        raise Invalid(
+            _("Input %(name)s: give exactly one of definition, dataset_id and dataset.") % {"name": wanted.name[:100]},
+            field="inputs",
+        )
+    if wanted.definition:
+        version = datasets.definition_save(workspace=workspace, user=user, definition=wanted.definition)
+    elif wanted.dataset_id:
+        version = datasets.version_by_id(workspace, wanted.dataset_id)
+    else:
+        name, _colon, number = (wanted.dataset or "").rpartition(":")
+        if not name or not (number.isdigit() or number == "latest"):
+            name, number = wanted.dataset or "", "latest"
+        version = datasets.version_get(workspace, name, number)
+    return {
+        "name": wanted.name,
+        "mode": wanted.mode,
+        "version": version,
+        "path_on_compute": wanted.path_on_compute,
+    }
+
+
+def output_wanted(wanted: OutputIn) -> dict[str, Any]:
+    found = wanted.dict()
+    found["register"] = found.pop("register_as")
+    return found
+
+
+def _output_changed(item: dict[str, Any]) -> dict[str, Any]:
+    """An output of a resubmit's body, which was dumped under the names of its attributes."""
+    return {**item, "register": item.get("register_as", item.get("register"))}
+
+
 def submit_arguments(workspace: Workspace, user: User, data: RunIn) -> dict[str, Any]:
     """Keyword arguments of ``run_submit`` from the body; raises Invalid naming every name that is not there."""
     gather = Gather()
@@ -97,6 +135,8 @@ def submit_arguments(workspace: Workspace, user: User, data: RunIn) -> dict[str,
         "snapshot": gather.find("snapshot", _snapshot, workspace, data),
         "environment": gather.find("environment", environment_resolve, workspace, user, data.environment),
         "parent": gather.find("parent", parent_find, workspace, data.parent),
+        "inputs": [gather.find("inputs", input_find, workspace, user, item) for item in data.inputs],
+        "outputs": [output_wanted(item) for item in data.outputs],
     }
     gather.raise_all()
     return {
@@ -127,6 +167,11 @@ def resubmit_changes(workspace: Workspace, user: User, changes: dict[str, Any]) 
     if "environment" in changes and changes["environment"] is not None:
         wanted = EnvironmentRef.model_validate(changes["environment"])
         changes["environment"] = gather.find("environment", environment_resolve, workspace, user, wanted)
+    if changes.get("inputs") is not None:
+        wanted_inputs = [InputIn.model_validate(item) for item in changes["inputs"]]
+        changes["inputs"] = [gather.find("inputs", input_find, workspace, user, item) for item in wanted_inputs]
+    if changes.get("outputs") is not None:
+        changes["outputs"] = [_output_changed(item) for item in changes["outputs"]]
     gather.raise_all()
     # Null means "as it was" but for what can really be nothing.
     return {
