@@ -1,0 +1,64 @@
+"""Starting the programs of ``studio.datasets.jobs``: their environment, and the stores that they are given."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from django.conf import settings
+
+from studio.accounts.models import Workspace
+from studio.datasets.models import Datastore
+from studio.lib import secrets as locks
+from studio.lib.errors import NotFound
+
+# What a program needs of the studio's own environment; the rest holds secrets that are none of its business.
+PASSED = (
+    "PATH HOME LANG LC_ALL LC_CTYPE TZ TMPDIR LD_LIBRARY_PATH HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy "
+    "no_proxy REQUESTS_CA_BUNDLE SSL_CERT_FILE SSL_CERT_DIR CURL_CA_BUNDLE"
+).split()  # noqa: SIM905 - a list of words reads better as words
+RULES = ("ATELIER_DATA_DENY", "ATELIER_DATA_ALLOW", "ATELIER_LOCAL_DATA")
+
+
+def studio_environment() -> dict[str, str]:
+    """The variables that a program of the studio gets on top of its target's own: where the studio's code and data
+    are, and which addresses and folders an administrator allows."""
+    rules = {name: os.environ[name] for name in RULES if os.environ.get(name)}
+    return {"PYTHONPATH": str(settings.BASE_DIR), "ATELIER_DATA": str(settings.ATELIER_DATA), **rules}
+
+
+def process_environment() -> dict[str, str]:
+    """The whole environment of a program that this process starts itself."""
+    passed = {name: os.environ[name] for name in PASSED if name in os.environ}
+    return {**passed, **studio_environment(), "OMP_NUM_THREADS": "2"}
+
+
+def datastore_names(definition: dict[str, Any]) -> list[str]:
+    """The datastores that a definition names, each once."""
+    source = definition.get("source") or {}
+    places = [*(source.get("paths") or []), source.get("query") or {}]
+    named = [place.get("datastore") for place in places if isinstance(place, dict)]
+    return list(dict.fromkeys(name for name in named if isinstance(name, str) and name))
+
+
+def stores_of(workspace: Workspace, definition: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """{name: {"kind", "config", "secrets"}} of the datastores that a definition names, secrets opened.
+
+    Raises NotFound for a datastore that the workspace does not have.
+    """
+    from django.utils.translation import gettext as _
+
+    names = datastore_names(definition)
+    rows = {row.name: row for row in Datastore.objects.filter(workspace=workspace, name__in=names)}
+    for name in names:
+        if name not in rows:
+            raise NotFound(_("There is no datastore named %(name)s in this workspace.") % {"name": name}, field="paths")
+    return {
+        name: {
+            "kind": row.kind,
+            "config": row.config,
+            "secrets": json.loads(locks.decrypt(row.secrets)) if row.secrets else {},
+        }
+        for name, row in rows.items()
+    }
