@@ -5,4 +5,4 @@ class ComputeConfig(AppConfig):
     name = "compute"
 
     def ready(self) -> None:
-        from compute import env_receivers, receivers  # noqa: F401 - importing connects them
+        from compute import env_receivers, profiles, receivers  # noqa: F401 - importing connects them

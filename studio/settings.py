@@ -27,6 +27,7 @@ ATELIER_LOCAL_SLOTS = env.integer("ATELIER_LOCAL_SLOTS", 0, minimum=0)  # 0: one
 ATELIER_SERVICE_HOST = env.text("ATELIER_SERVICE_HOST", "127.0.0.1")
 ATELIER_SERVICE_PORTS = env.text("ATELIER_SERVICE_PORTS", "8750-8849")
 ATELIER_LOG_RECHECK_S = env.integer("ATELIER_LOG_RECHECK_S", 60, minimum=1)  # live output asks again who may see it
+ATELIER_PROFILE_MEMORY = env.memory("ATELIER_PROFILE_MEMORY", "512MB")  # of one dataset profile; the rest goes to disk
 
 DEBUG = env.flag("ATELIER_DEBUG")
 TESTING = "pytest" in sys.modules

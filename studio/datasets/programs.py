@@ -14,10 +14,10 @@ from studio.lib import secrets as locks
 from studio.lib.errors import NotFound
 
 # What a program needs of the studio's own environment; the rest holds secrets that are none of its business.
-PASSED = (
+PASSED = (  # noqa: SIM905 - a list of words reads better as words
     "PATH HOME LANG LC_ALL LC_CTYPE TZ TMPDIR LD_LIBRARY_PATH HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy "
     "no_proxy REQUESTS_CA_BUNDLE SSL_CERT_FILE SSL_CERT_DIR CURL_CA_BUNDLE"
-).split()  # noqa: SIM905 - a list of words reads better as words
+).split()
 RULES = ("ATELIER_DATA_DENY", "ATELIER_DATA_ALLOW", "ATELIER_LOCAL_DATA")
 
 

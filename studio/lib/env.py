@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 
 
@@ -41,3 +42,11 @@ def integer(name: str, default: int, *, minimum: int | None = None, environ: Map
 def words(name: str, default: str = "", *, environ: Mapping[str, str] | None = None) -> list[str]:
     """A comma-separated list; empty entries are dropped."""
     return [part.strip() for part in text(name, default, environ=environ).split(",") if part.strip()]
+
+
+def memory(name: str, default: str, *, environ: Mapping[str, str] | None = None) -> str:
+    """An amount of memory as DuckDB writes it: 512MB, 2GB."""
+    raw = text(name, environ=environ) or default
+    if not re.fullmatch(r"[1-9][0-9]*(MB|GB)", raw):
+        raise ConfigurationError(f"{name}={raw!r} is not an amount of memory. Write it like 512MB or 2GB.")
+    return raw

@@ -67,6 +67,7 @@ def explain(error: BaseException, reading: str = "") -> dict[str, Any]:
     ``reading``: the file that was being read when it happened, for errors that do not name theirs.
     """
     from atelier.exceptions import AzureMLException
+
     from studio.lib.errors import AtelierError
 
     file = str(getattr(error, "file", None) or getattr(error, "path", None) or "")
@@ -80,7 +81,8 @@ def explain(error: BaseException, reading: str = "") -> dict[str, Any]:
         return {**found, "message": str(error), "kind": kind}
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryException":
         what = f"{reading} needs" if reading else "It needs"
-        return {**found, "message": f"{what} more memory than there is for it.", "kind": "memory"}
+        hint = "An administrator can give it more: ATELIER_PROFILE_MEMORY."
+        return {**found, "message": f"{what} more memory than there is for it.", "kind": "memory", "hint": hint}
     if isinstance(error, OSError):
         what = error.filename or reading or "the data"
         message = f"{what} could not be read: {error.strerror or type(error).__name__}."
