@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from typing import Any
+from urllib.parse import quote
 
 from django.conf import settings
 from django.db import models
@@ -78,6 +79,9 @@ class Dataset(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def get_absolute_url(self) -> str:
+        return f"/w/{self.workspace.name}/datasets/{quote(self.name, safe='')}/"
+
 
 class DatasetVersion(models.Model):
     """One definition. Without ``dataset`` it was used and never named (v1's saved dataset): one per workspace and
@@ -111,6 +115,11 @@ class DatasetVersion(models.Model):
     def __str__(self) -> str:
         return f"{self.dataset}:{self.version}" if self.dataset_id else f"dataset {self.pk}"
 
+    def get_absolute_url(self) -> str:
+        if self.dataset is None:
+            return f"/w/{self.workspace.name}/data/{self.pk}/"
+        return f"/w/{self.workspace.name}/datasets/{quote(self.dataset.name, safe='')}/?version={self.version}"
+
 
 class DatasetProfile(models.Model):
     """The figures of a version's columns, computed by a unit of work (``unit_key``).
@@ -142,6 +151,7 @@ class Upload(models.Model):
     size = models.BigIntegerField()
     offset = models.BigIntegerField(default=0)
     state: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict)
+    busy_until = models.DateTimeField(null=True, blank=True)  # one request at a time sends; it renews this
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -151,3 +161,17 @@ class Upload(models.Model):
 
     def __str__(self) -> str:
         return f"{self.path} ({self.offset} of {self.size})"
+
+
+class DatasetDraft(models.Model):
+    """A dataset that somebody is describing in the wizard. ``state`` is a JSON object, encrypted as a whole: a web
+    address in it may be signed."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="dataset_drafts")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    state = models.TextField(blank=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"draft {self.pk}"

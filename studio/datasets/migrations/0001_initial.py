@@ -89,10 +89,21 @@ class Migration(migrations.Migration):
                 ('size', models.BigIntegerField()),
                 ('offset', models.BigIntegerField(default=0)),
                 ('state', models.JSONField(default=dict)),
+                ('busy_until', models.DateTimeField(blank=True, null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('updated_at', models.DateTimeField(auto_now=True)),
                 ('created_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('datastore', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='uploads', to='datasets.datastore')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='DatasetDraft',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('state', models.TextField(blank=True)),
+                ('updated_at', models.DateTimeField(auto_now=True)),
+                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('workspace', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='dataset_drafts', to='accounts.workspace')),
             ],
         ),
         migrations.AddIndex(
