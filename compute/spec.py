@@ -35,6 +35,7 @@ class UnitSpec:
     grace_s: float = 30.0
     restart: str = "never"
     inputs: list[dict[str, Any]] = field(default_factory=list)
+    outputs: list[dict[str, Any]] = field(default_factory=list)  # [{"name", "leaf": "folder" | "parent"}]
     resources: dict[str, Any] = field(default_factory=dict)
 
 

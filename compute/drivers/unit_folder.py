@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from compute.data.places import PRODUCED
 from compute.spec import UnitSpec
 
 FICLONE = 0x40049409  # share the blocks of another file, where the file system can (Btrfs, XFS)
@@ -54,6 +55,10 @@ def lay_out(folder: Path, spec: UnitSpec, lib: Path | None) -> None:
     """Everything but the secrets. Idempotent: a second time changes nothing of what a script may have written."""
     for name in FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True, mode=0o755)
+    for output in spec.outputs:
+        # Some scripts write into the path, others use it as a file: the leaf is made only where it is to be a folder.
+        place = folder / PRODUCED / output["name"]
+        (place if output.get("leaf") != "parent" else place.parent).mkdir(parents=True, exist_ok=True, mode=0o755)
     if (folder / "spec.json").exists():
         return
     for entry in spec.code:

@@ -51,6 +51,7 @@ def unit_spec(unit: Unit, *, opened: bool) -> UnitSpec:
         grace_s=spec["grace_s"],
         restart=spec["restart"],
         inputs=spec.get("inputs", []),
+        outputs=spec.get("outputs", []),
         resources=spec.get("resources", {}),
     )
 

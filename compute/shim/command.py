@@ -11,6 +11,13 @@ import signal
 import time
 from typing import Any, Dict, List, Optional
 
+if not __package__:
+    from mounts import Shield
+else:
+    from compute.shim.mounts import Shield
+
+DATA_PLACES = ("inputs/", "produced/", "code/")
+
 
 def marked_processes(unit: str) -> List[int]:
     """The processes that carry this unit's mark in their environment, wherever they have moved to."""
@@ -53,7 +60,11 @@ def command_environment(spec: Dict[str, Any], secrets: Dict[str, str], unit: str
         environment["PATH"] = folder + os.pathsep + environment.get("PATH", os.defpath)
         if os.path.exists(os.path.join(os.path.dirname(folder), "pyvenv.cfg")):
             environment["VIRTUAL_ENV"] = os.path.dirname(folder)
-    environment.update(spec.get("env") or {})
+    for name, value in (spec.get("env") or {}).items():
+        # Paths of inputs and outputs; the same letters in a variable of the user's own mean nothing.
+        for place in DATA_PLACES:
+            value = value.replace("{unit}/" + place, unit + "/" + place)
+        environment[name] = value
     environment.update(secrets)
     environment["ATELIER_UNIT_DIR"] = unit
     environment["PYTHONUNBUFFERED"] = "1"
@@ -65,7 +76,11 @@ def command_environment(spec: Dict[str, Any], secrets: Dict[str, str], unit: str
 
 
 def spawn(argv: List[str], environment: Dict[str, str], folder: str, output: int) -> int:
-    """Start the command as the leader of a new process group; its pid. Raises OSError when it cannot be started."""
+    """Start the command as the leader of a new process group; its pid. Raises OSError when it cannot be started.
+
+    ``folder``: the unit's ``code``. What the unit mounted is read-only for the command where that may be done.
+    """
+    shield = Shield.of(os.path.dirname(folder))
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -73,6 +88,8 @@ def spawn(argv: List[str], environment: Dict[str, str], folder: str, output: int
             os.setpgid(0, 0)
             for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
+            if shield is not None:
+                shield.put_up()
             os.chdir(folder)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(output, 1)

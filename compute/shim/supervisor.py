@@ -52,7 +52,7 @@ else:
         write_record,
     )
 
-FILES = ("supervisor.py", "command.py", "output.py", "records.py")
+FILES = ("supervisor.py", "command.py", "mounts.py", "output.py", "records.py")
 
 BEAT_S = 2.0
 CHECK_S = 1.0  # how often cancel.json is looked for when nobody signals

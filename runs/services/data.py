@@ -16,7 +16,7 @@ from compute.data.places import input_value, output_value
 from runs.models import Run, RunData
 from runs.services.checks import RESERVED, Checks, tag_values
 from studio.accounts.models import Workspace
-from studio.datasets.models import Datastore, DatasetVersion
+from studio.datasets.models import DatasetVersion, Datastore
 from studio.lib import storage
 from studio.lib.errors import AtelierError, Invalid
 from studio.lib.names import clean_name, clean_text
@@ -32,8 +32,10 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}\Z")
 _TOKEN = re.compile(r"\$\{\{\s*(inputs|outputs)\.([^{}]*?)\s*\}\}")
 # Variables that a command needs to start at all: a dataset of that name would take their place.
 _TAKEN = frozenset(
-    "PATH HOME USER SHELL LANG TMPDIR PYTHONPATH PYTHONHOME PYTHONUNBUFFERED LD_LIBRARY_PATH LD_PRELOAD VIRTUAL_ENV "
-    "AZUREML_NATIVE_SHARE_DIRECTORY".split()
+    """
+    PATH HOME USER SHELL LANG TMPDIR PYTHONPATH PYTHONHOME PYTHONUNBUFFERED LD_LIBRARY_PATH LD_PRELOAD VIRTUAL_ENV
+    AZUREML_NATIVE_SHARE_DIRECTORY
+    """.split()  # noqa: SIM905 - a list of words reads better as words
 )
 
 
@@ -150,8 +152,8 @@ def _input(workspace: Workspace, item: Mapping[str, Any], taken: set[str]) -> di
     if version.type == "tabular" and mode != "direct":
         raise Invalid(
             _(
-                "Input %(name)s is a tabular dataset, which is not files: it cannot be handed over as %(mode)s. Pass it "
-                "without a mode and read it with to_pandas_dataframe(), or make a file dataset of the same files."
+                "Input %(name)s is a tabular dataset, which is not files: it cannot be handed over as %(mode)s. Pass "
+                "it without a mode and read it with to_pandas_dataframe(), or make a file dataset of the same files."
             )
             % words
         )
@@ -189,9 +191,9 @@ def _output(workspace: Workspace, item: Mapping[str, Any], taken: set[str]) -> d
         if path:
             storage.clean_relative(path.replace("{", "").replace("}", ""), field="outputs")
     return {
-        "name": name, "mode": mode, "leaf": leaf, "type": kind, "path": path, "datastore": item.get("datastore") or None,
-        "store": _store(workspace, name, item.get("datastore")), "register": _registering(name, item.get("register")),
-        "options": dict(item.get("options") or {}),
+        "name": name, "mode": mode, "leaf": leaf, "type": kind, "path": path,
+        "datastore": item.get("datastore") or None, "store": _store(workspace, name, item.get("datastore")),
+        "register": _registering(name, item.get("register")), "options": dict(item.get("options") or {}),
     }  # fmt: skip
 
 
