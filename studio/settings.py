@@ -23,6 +23,7 @@ ATELIER_URL = env.text("ATELIER_URL") or f"http://{'127.0.0.1' if EVERYWHERE els
 ATELIER_KEYS_FILE = Path(env.text("ATELIER_KEYS_FILE") or ATELIER_DATA / "secrets" / "fernet.keys")
 ATELIER_SNAPSHOT_MAX_BYTES = env.integer("ATELIER_SNAPSHOT_MAX_BYTES", 300 * 1024 * 1024, minimum=1)
 ATELIER_SNAPSHOT_MAX_FILES = env.integer("ATELIER_SNAPSHOT_MAX_FILES", 2000, minimum=1)
+ATELIER_CACHE_BYTES = env.integer("ATELIER_CACHE_BYTES", 50 << 30, minimum=0)  # files fetched from datastores
 ATELIER_LOCAL_SLOTS = env.integer("ATELIER_LOCAL_SLOTS", 0, minimum=0)  # 0: one per processor
 ATELIER_SERVICE_HOST = env.text("ATELIER_SERVICE_HOST", "127.0.0.1")
 ATELIER_SERVICE_PORTS = env.text("ATELIER_SERVICE_PORTS", "8750-8849")
