@@ -17,6 +17,7 @@ from compute.models import Environment, EnvironmentBuild, Target
 from studio.accounts.access import WorkspaceRequest, workspace_page
 from studio.accounts.policy import Right
 from studio.lib.errors import AtelierError, Invalid, NotFound
+from studio.lib.forms import add_errors
 from studio.lib.htmx import render_page
 
 RUNS_SHOWN = 10
@@ -118,7 +119,7 @@ def _register(request: WorkspaceRequest, form: EnvironmentForm) -> Environment |
             description=form.cleaned_data["description"],
         )
     except AtelierError as error:
-        form.refuse(error)
+        add_errors(form, error)
         return None
     if "prepare" in request.POST:
         target = Target.objects.filter(workspace=request.workspace).order_by("pk").first()
@@ -141,7 +142,7 @@ def environment_check(request: WorkspaceRequest) -> HttpResponse:
             context |= {"python": version, "warning": warning, "recipe": form.recipe}
             context["problems"] = check_packages(form.recipe)
         except Invalid as error:
-            form.refuse(error)
+            add_errors(form, error)
     return render(request, "compute/environment_new.html#check", context)
 
 

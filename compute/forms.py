@@ -12,50 +12,13 @@ from django.utils.translation import gettext_lazy as _
 from compute.drivers import registry
 from compute.environments import MAX_TEXT, Recipe, recipe_from_conda, recipe_from_requirements
 from compute.models import Target
-from compute.spec import FormField
-from studio.lib.errors import AtelierError, Invalid
+from studio.lib.errors import Invalid
+from studio.lib.forms import CODE, KindForm, kind_field
 
 RESERVED_TARGETS = {"attach"}  # words that the addresses of the compute pages use themselves
-_CODE = {"class": "at-code-input", "spellcheck": "false", "autocomplete": "off", "autocapitalize": "off"}
 
 
-def _field(spec: FormField, *, stored: bool) -> forms.Field:
-    """A driver's field as a form field. ``stored``: a secret that is there already may stay empty."""
-    common: dict[str, Any] = {
-        "label": spec.label,
-        "help_text": spec.help,
-        "required": spec.required and not stored,
-        "initial": spec.default,
-    }
-    if spec.secret or spec.kind == "password":
-        if stored:
-            common["help_text"] = gettext("Stored. Leave it empty to keep it. %(help)s") % {"help": spec.help}
-        return forms.CharField(
-            widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), strip=False, **common
-        )
-    if spec.kind == "number":
-        return forms.IntegerField(min_value=spec.minimum, max_value=spec.maximum, **common)
-    if spec.kind == "checkbox":
-        return forms.BooleanField(**{**common, "required": False})
-    if spec.kind == "select":
-        return forms.ChoiceField(choices=spec.choices, **common)
-    if spec.kind == "textarea":
-        return forms.CharField(widget=forms.Textarea(attrs={"rows": 6, **_CODE}), **common)
-    return forms.CharField(**common)
-
-
-class ServiceForm(forms.Form):
-    """A form whose service may still refuse: its errors are put beside the fields that they name."""
-
-    def refuse(self, error: AtelierError) -> None:
-        for name, messages in error.errors.items():
-            for message in messages:
-                self.add_error(name if name in self.fields else None, message)
-        if not error.errors:
-            self.add_error(None, error.detail)
-
-
-class TargetForm(ServiceForm):
+class TargetForm(KindForm):
     """Name and description (when attaching), and what the driver asks for."""
 
     def __init__(self, *args: Any, driver: str, target: Target | None = None, **kwargs: Any) -> None:
@@ -69,7 +32,7 @@ class TargetForm(ServiceForm):
             label=_("Description"), required=False, max_length=2000, initial=target.description if target else ""
         )
         for spec in self.specs:
-            field = _field(spec, stored=bool(target and target.secrets and spec.secret))
+            field = kind_field(spec, stored=bool(target and target.secrets and spec.secret))
             if target is not None and not spec.secret:
                 field.initial = target.config.get(spec.name, spec.default)
             self.fields[spec.name] = field
@@ -80,23 +43,8 @@ class TargetForm(ServiceForm):
             raise forms.ValidationError(gettext("This word is used by the studio itself. Choose another name."))
         return name
 
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._values(secret=False)
 
-    @property
-    def secrets(self) -> dict[str, str]:
-        return {name: value for name, value in self._values(secret=True).items() if value}
-
-    def _values(self, *, secret: bool) -> dict[str, Any]:
-        return {
-            spec.name: self.cleaned_data[spec.name]
-            for spec in self.specs
-            if spec.secret is secret and self.cleaned_data.get(spec.name) not in (None, "")
-        }
-
-
-class EnvironmentForm(ServiceForm):
+class EnvironmentForm(forms.Form):
     """A recipe: pip requirements (typed, or a requirements.txt) or a conda file. A valid one has ``recipe``."""
 
     name = forms.RegexField(
@@ -119,7 +67,7 @@ class EnvironmentForm(ServiceForm):
         required=False,
         max_length=MAX_TEXT,
         help_text=_("One per line, as in a requirements.txt."),
-        widget=forms.Textarea(attrs={"rows": 9, "placeholder": "scikit-learn==1.5.*\npandas>=2\nmatplotlib", **_CODE}),
+        widget=forms.Textarea(attrs={"rows": 9, "placeholder": "scikit-learn==1.5.*\npandas>=2\nmatplotlib", **CODE}),
     )
     requirements = forms.FileField(
         label=_("or a requirements.txt"),
@@ -142,7 +90,7 @@ class EnvironmentForm(ServiceForm):
             attrs={
                 "rows": 12,
                 "placeholder": "dependencies:\n  - python=3.11\n  - scikit-learn\n  - pip:\n      - lightgbm",
-                **_CODE,
+                **CODE,
             }
         ),
     )

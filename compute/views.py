@@ -17,6 +17,7 @@ from compute.models import Target, Unit, UnitKind
 from studio.accounts.access import WorkspaceRequest, workspace_page
 from studio.accounts.policy import Right
 from studio.lib.errors import AtelierError, NotFound
+from studio.lib.forms import add_errors
 from studio.lib.htmx import render_page
 
 UNITS_SHOWN = 50
@@ -142,7 +143,7 @@ def target_attach(request: WorkspaceRequest) -> HttpResponse:
                 request=request,
             )
         except AtelierError as error:
-            form.refuse(error)
+            add_errors(form, error)
         else:
             messages.success(request, _("%(name)s is attached.") % {"name": target.name})
             return redirect("target-detail", workspace=request.workspace.name, name=target.name)
@@ -166,7 +167,7 @@ def target_edit(request: WorkspaceRequest, name: str) -> HttpResponse:
                 request=request,
             )
         except AtelierError as error:
-            form.refuse(error)
+            add_errors(form, error)
         else:
             messages.success(request, _("The settings of %(name)s are saved.") % {"name": name})
             return redirect("target-detail", workspace=request.workspace.name, name=name)
