@@ -1,0 +1,193 @@
+"""Where the files of a definition come from.
+
+The evaluator knows files and a ``Source`` that finds, opens and fetches them; who the source is (plain folders, the
+studio over HTTP, a unit's directory, a backend inside the server) is somebody else's matter.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from .errors import DataError
+
+try:
+    from typing import Protocol
+except ImportError:  # pragma: no cover - Python 3.7
+    Protocol = object  # type: ignore[assignment]
+
+MAGIC = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file. ``path`` is what people see, ``name`` the path relative to where the pattern's fixed part ends (for
+    ``to_path`` and ``download``), ``size`` in bytes, ``local`` a path that can be read here, ``ref`` the source's own.
+    """
+
+    path: str
+    name: str
+    size: int | None = None
+    etag: str = ""
+    local: str | None = None
+    ref: dict[str, Any] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Finds and reads the files of a definition. May be used from several threads.
+
+    A source of SQL queries has in addition ``query(definition, limit=None) -> str``: a local Parquet or CSV file with
+    the result, whole (for ``limit``: at most so many rows).
+    """
+
+    def files(self, definition: dict[str, Any], limit: int | None = None) -> Iterable[DataFile]:
+        """In the order of the definition's paths, each sorted by path; may be lazy. ``limit``: no more are wanted.
+        Raises DataError no-such-file when a path matches nothing."""
+        ...
+
+    def open(self, file: DataFile) -> BinaryIO:
+        """Seekable; reads only the ranges asked for where the store can."""
+        ...
+
+    def fetch(self, file: DataFile) -> str:
+        """Local path of the WHOLE file, its size verified; cached."""
+        ...
+
+
+class LocalSource:
+    """Plain paths on this machine. ``stores`` maps datastore names to folders: ``{"datastore": n, "path": p}`` then
+    reads below that folder and cannot leave it."""
+
+    def __init__(self, stores: dict[str, str] | None = None) -> None:
+        self.stores = dict(stores or {})
+
+    def files(self, definition: dict[str, Any], limit: int | None = None) -> Iterator[DataFile]:
+        left = limit
+        for entry in definition["source"].get("paths") or []:
+            for file in self._matches(entry):
+                if left is not None:
+                    if left <= 0:
+                        return
+                    left -= 1
+                yield file
+
+    def _matches(self, entry: dict[str, Any]) -> Iterator[DataFile]:
+        if "local" in entry:
+            base, pattern = os.path.splitdrive(os.path.abspath(entry["local"]))
+            root, shown = base + os.sep, "/"
+            pattern = pattern.replace(os.sep, "/").lstrip("/")
+        elif entry.get("datastore") in self.stores:
+            root, pattern, shown = self.stores[entry["datastore"]], entry["path"].lstrip("/"), ""
+        else:
+            what = entry.get("datastore") or entry.get("url")
+            raise DataError(f"{what!r} cannot be read from here: only files of this machine can.", "source")
+        found = False
+        fixed = fixed_part(pattern)
+        for relative in find(root, pattern):
+            found = True
+            full = os.path.join(root, *relative.split("/"))
+            stat = os.stat(full)
+            yield DataFile(
+                path=shown + relative,
+                name=relative[len(fixed) :] or relative.rpartition("/")[2],
+                size=stat.st_size,
+                etag=f"{stat.st_size:x}-{stat.st_mtime_ns:x}",
+                local=full,
+            )
+        if not found:
+            shown_pattern = entry.get("local") or f"{entry['datastore']}:{entry['path']}"
+            raise DataError(f"No file matches {shown_pattern!r}.", "no-such-file", file=str(shown_pattern))
+
+    def open(self, file: DataFile) -> BinaryIO:
+        try:
+            return open(file.local or file.path, "rb")
+        except OSError as error:
+            raise DataError(f"{file.path}: {error.strerror}.", "no-such-file", file=file.path) from error
+
+    def fetch(self, file: DataFile) -> str:
+        path = file.local or file.path
+        if not os.path.isfile(path):
+            raise DataError(f"{file.path} is not there any more.", "no-such-file", file=file.path)
+        return path
+
+
+def has_magic(pattern: str) -> bool:
+    return bool(MAGIC.search(pattern))
+
+
+def fixed_part(pattern: str) -> str:
+    """The folders before the first wildcard, with their slash; for a plain path the folder it lies in.
+
+    ``a/b/*.csv`` -> ``a/b/``, ``a/b.csv`` -> ``a/``, ``*.csv`` -> ````.
+    """
+    match = MAGIC.search(pattern)
+    head = pattern[: match.start()] if match else pattern
+    return head[: head.rfind("/") + 1]
+
+
+def pattern_regex(pattern: str) -> re.Pattern[str]:
+    """A glob as a regular expression over relative paths: ``*`` and ``?`` within a name, ``**`` across folders."""
+    out, at = [], 0
+    while at < len(pattern):
+        char = pattern[at]
+        if pattern.startswith("**/", at):
+            out.append("(?:[^/]+/)*")
+            at += 3
+            continue
+        if pattern.startswith("**", at):
+            out.append(".*")
+            at += 2
+            continue
+        if char == "*":
+            out.append("[^/]*")
+        elif char == "?":
+            out.append("[^/]")
+        elif char == "[":
+            end = pattern.find("]", at + 2)
+            if end < 0:
+                out.append(re.escape(char))
+            else:
+                inner = pattern[at + 1 : end].replace("\\", "\\\\")
+                out.append("[" + ("^" + inner[1:] if inner[0] in "!^" else inner) + "]")
+                at = end
+        else:
+            out.append(re.escape(char))
+        at += 1
+    return re.compile("".join(out) + r"\Z", re.DOTALL)
+
+
+def find(root: str, pattern: str) -> Iterator[str]:
+    """Relative paths ("/" between names) of the files below ``root`` that match, sorted, found lazily. A pattern
+    without wildcards is that file, or everything below that folder."""
+    if ".." in pattern.split("/"):
+        raise DataError(f"{pattern!r} leaves its folder; take '..' out of the path.", "definition")
+    pattern = pattern.strip("/")
+    if not has_magic(pattern):
+        full = os.path.join(root, *pattern.split("/")) if pattern else root
+        if os.path.isfile(full):
+            yield pattern
+            return
+        pattern = f"{pattern}/**" if pattern else "**"
+    fixed, wanted = fixed_part(pattern), pattern_regex(pattern)
+    depth = None if "**" in pattern else pattern.count("/") - fixed.count("/")
+    yield from _walk(root, fixed, wanted, depth)
+
+
+def _walk(root: str, below: str, wanted: re.Pattern[str], depth: int | None) -> Iterator[str]:
+    """Names and folders of one level together in the order of their whole paths."""
+    try:
+        with os.scandir(os.path.join(root, *below.split("/")) if below else root) as entries:
+            # A folder's paths sort as "name/...": the slash takes part, so that the order is that of a sorted list.
+            names = sorted((e.name + "/" if e.is_dir() else e.name) for e in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in names:
+        path = below + name
+        if not name.endswith("/"):
+            if wanted.match(path):
+                yield path
+        elif depth is None or depth > 0:
+            yield from _walk(root, path, wanted, None if depth is None else depth - 1)
