@@ -13,19 +13,9 @@ from compute.models import Environment, Target
 from models_registry.models import ModelVersion
 from models_registry.services import FRAMEWORKS
 from studio.accounts.models import Workspace
-from studio.lib.errors import AtelierError
 
 _PLAIN = {"autocomplete": "off", "spellcheck": "false", "autocapitalize": "off"}
 _CODE = {"class": "at-code-input", "rows": 3, **_PLAIN}
-
-
-def show_error(form: forms.Form, error: AtelierError) -> None:
-    """A service's refusal beside the field that it names, or above the form."""
-    if not error.errors:
-        form.add_error(None, error.detail)
-    for name, messages in error.errors.items():
-        for message in messages:
-            form.add_error(name if name in form.fields else None, message)
 
 
 def read_tags(text: str) -> dict[str, str | None]:

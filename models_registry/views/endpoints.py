@@ -16,13 +16,14 @@ from django.views.decorators.http import require_POST, require_safe
 from compute.models import Unit
 from compute.services import ensure_local_target
 from models_registry import selectors, services
-from models_registry.forms import DeployForm, show_error
+from models_registry.forms import DeployForm
 from models_registry.models import Deployment, Endpoint, ModelVersion
 from models_registry.services.deploying import NO_CODE
 from models_registry.views import snippets
 from studio.accounts.access import WorkspaceRequest, workspace_page
 from studio.accounts.policy import Right
 from studio.lib.errors import AtelierError
+from studio.lib.forms import add_errors
 from studio.lib.htmx import render_page
 
 TABS = (
@@ -180,7 +181,7 @@ def endpoint_deploy(request: WorkspaceRequest) -> HttpResponse:
             )
         except AtelierError as error:
             error.errors = {{"version": "model"}.get(key, key): value for key, value in error.errors.items()}
-            show_error(form, error)
+            add_errors(form, error)
         else:
             return redirect("endpoint-detail", workspace=request.workspace.name, name=deployment.endpoint.name)
     names = Endpoint.objects.filter(workspace=request.workspace).order_by("name").values_list("name", flat=True)

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from compute.models import Environment
 from models_registry import selectors, services
-from models_registry.forms import DetailsForm, RegisterForm, UploadForm, show_error
+from models_registry.forms import DetailsForm, RegisterForm, UploadForm
 from models_registry.models import RegisteredModel
 from models_registry.services import deploying
 from runs.models import Run
@@ -22,6 +22,7 @@ from studio.accounts.access import WorkspaceRequest, workspace_page
 from studio.accounts.policy import Right
 from studio.lib import storage
 from studio.lib.errors import AtelierError, Invalid, NotFound
+from studio.lib.forms import add_errors
 from studio.lib.htmx import render_page
 from studio.lib.responses import file_response, zip_response
 
@@ -82,7 +83,7 @@ def version_edit(request: WorkspaceRequest, name: str, version: int) -> HttpResp
         try:
             services.version_update(found, user=request.user, request=request, **form.columns())
         except AtelierError as error:
-            show_error(form, error)
+            add_errors(form, error)
         else:
             return redirect("model-version", workspace=request.workspace.name, name=name, version=version)
     status = 422 if form.errors else 200
@@ -198,7 +199,7 @@ def _registered(request: WorkspaceRequest, form: DetailsForm, **source: Any) -> 
             **form.columns(),
         )
     except AtelierError as error:
-        show_error(form, error)
+        add_errors(form, error)
         return None
     return redirect("model-version", workspace=request.workspace.name, name=made.model.name, version=made.version)
 
@@ -224,7 +225,7 @@ def model_upload(request: WorkspaceRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         given = [(file.name or "model", file) for file in form.cleaned_data["files"]]
         if not given:
-            show_error(form, Invalid(_("Choose at least one file."), field="files"))
+            add_errors(form, Invalid(_("Choose at least one file."), field="files"))
         else:
             made = _registered(request, form, files=given, environment=form.cleaned_data["environment"])
             if made is not None:
