@@ -24,8 +24,17 @@ RULES = ("ATELIER_DATA_DENY", "ATELIER_DATA_ALLOW", "ATELIER_LOCAL_DATA")
 def studio_environment() -> dict[str, str]:
     """The variables that a program of the studio gets on top of its target's own: where the studio's code and data
     are, and which addresses and folders an administrator allows."""
-    rules = {name: os.environ[name] for name in RULES if os.environ.get(name)}
+    rules = {name: text for name in RULES if (text := _rule(name))}
     return {"PYTHONPATH": str(settings.BASE_DIR), "ATELIER_DATA": str(settings.ATELIER_DATA), **rules}
+
+
+def _rule(name: str) -> str:
+    """A rule as an environment variable says it: of the settings, else of this process's environment."""
+    value = getattr(settings, name, None)
+    if value is None:
+        return os.environ.get(name, "")
+    separator = ":" if name == "ATELIER_LOCAL_DATA" else ","
+    return value if isinstance(value, str) else separator.join(map(str, value))
 
 
 def process_environment() -> dict[str, str]:

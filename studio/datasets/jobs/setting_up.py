@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import traceback
 from pathlib import Path
 from typing import Any
@@ -21,18 +20,8 @@ def configure() -> None:
         return
     base = Path(__file__).resolve().parents[3]
     data = Path(os.environ.get("ATELIER_DATA") or base / "data").resolve()
-    words = {name: _words(name) for name in ("ATELIER_DATA_DENY", "ATELIER_DATA_ALLOW")}
-    settings.configure(
-        USE_I18N=False,
-        BASE_DIR=base,
-        ATELIER_DATA=data,
-        ATELIER_LOCAL_DATA=os.environ.get("ATELIER_LOCAL_DATA", ""),
-        **words,
-    )
-
-
-def _words(name: str) -> list[str]:
-    return [word for word in re.split(r"[\s,]+", os.environ.get(name, "")) if word]
+    # The rules for addresses and folders are read from the environment, where the studio put its own.
+    settings.configure(USE_I18N=False, BASE_DIR=base, ATELIER_DATA=data)
 
 
 def secret_json(name: str) -> dict[str, Any]:
