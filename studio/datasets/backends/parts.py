@@ -64,6 +64,8 @@ class Glob:
         self.plain = fixed == len(self.parts)
         self.prefix = "/".join(self.parts[: fixed if not self.plain else max(fixed - 1, 0)])
         self.deep = "**" in self.parts
+        if self.parts[-1:] == ["**"]:  # at its end it means the files below, not the folder itself
+            self.parts.append("*")
         self._names = [None if part == "**" else re.compile(fnmatch.translate(part)) for part in self.parts]
 
     def matches(self, path: str) -> bool:
@@ -100,7 +102,6 @@ class Glob:
             if not states:
                 return False
         if whole:
-            # A trailing ** means files below, and has matched at least one name here.
             return len(self._names) in self._past_deep(states)
         return any(at < len(self._names) for at in self._past_deep(states))
 
