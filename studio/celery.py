@@ -18,6 +18,7 @@ app.conf.beat_schedule = {
     "compute.tick": {"task": "compute.tick", "schedule": 0.5, "options": {"expires": 5}},
     "compute.housekeeping": {"task": "compute.housekeeping", "schedule": 60.0, "options": {"expires": 55}},
     "runs.housekeeping": {"task": "runs.housekeeping", "schedule": 24 * 3600.0},
+    "datasets.housekeeping": {"task": "datasets.housekeeping", "schedule": 24 * 3600.0},
     "models_registry.housekeeping": {
         "task": "models_registry.housekeeping",
         "schedule": 3600.0,

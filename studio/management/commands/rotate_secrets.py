@@ -11,7 +11,13 @@ from django.db import transaction
 from studio.lib import secrets
 
 # Every column that holds what studio.lib.secrets.encrypt returned.
-ENCRYPTED = (("compute", "Target", "secrets"), ("compute", "Unit", "secrets"), ("models_registry", "Endpoint", "keys"))
+ENCRYPTED = (
+    ("compute", "Target", "secrets"),
+    ("compute", "Unit", "secrets"),
+    ("datasets", "Datastore", "secrets"),
+    ("datasets", "DatasetVersion", "secrets"),
+    ("models_registry", "Endpoint", "keys"),
+)
 SEEDS = ("secret", "seed")  # of an authenticator app and of recovery codes
 
 
