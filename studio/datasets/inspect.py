@@ -6,8 +6,8 @@ too much memory. Answers are kept for a short while, so that going back and fort
 
 ``inspect`` is for a definition that is being made (its schema is settled), ``preview`` for one that there is. Both give
     {"definition": normalised, with its schema after ``inspect``, "columns": [{"name", "type"}], "column_count": int,
-     "rows": [[cell]], "problems": [...], "files": int, "bytes": int, "first_files": [str], "seconds": float,
-     "truncated": {"rows": bool, "columns": bool}}
+     "rows": [[cell]], "problems": [...], "files": int, "more_files": bool, "bytes": int, "first_files": [str],
+     "seconds": float, "truncated": {"rows": bool, "columns": bool}}
 with cells that are null, true/false, numbers or short text. ``columns`` holds all columns; the cells of a row are those
 of the first ``COLUMNS`` only. A problem is {"file", "line", "column", "kind", "text", "count", "hint", "choice"};
 ``choice``: {"field", "value", "options": [{"value", "label"}]} names the setting of the definition's source that
@@ -24,6 +24,8 @@ import time
 from collections import OrderedDict
 from typing import Any
 
+from atelier.data import definition as definitions
+from atelier.data.errors import DataError
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -141,22 +143,30 @@ def inspect(definition: dict[str, Any], rows: int = ROWS, *, workspace: Workspac
 
 
 def _looked(what: str, definition: dict[str, Any], rows: int, workspace: Workspace) -> dict[str, Any]:
+    try:
+        checked = definitions.check(definition)
+    except DataError as error:
+        raise Unreadable(str(error), kind="definition", field="definition") from error
+    return look_into(what, checked, rows, scope=str(workspace.pk), stores=programs.stores_of(workspace, checked))
+
+
+def look_into(
+    what: str, definition: dict[str, Any], rows: int, *, scope: str, stores: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """``what``: preview or inspect. ``scope`` keeps what one workspace has seen from the others."""
     rows = max(1, min(int(rows), MOST_ROWS))
     began = time.monotonic()
-    stores = programs.stores_of(workspace, definition)
     job = {"what": what, "definition": definition, "rows": rows, "columns": COLUMNS, "cells": CELLS, "stores": stores}
-    raw = json.dumps([workspace.pk, job], sort_keys=True, default=str)
-    key = hashlib.sha256(raw.encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([scope, job], sort_keys=True, default=str).encode()).hexdigest()
     known = kept.get(key)
     if known is not None and time.monotonic() - known[0] < TRUST_S:
+        return _drawn(known[1], time.monotonic() - began)
+    answer = watching.run_look({**job, "known": known[1]["signature"] if known else None})
+    if answer["k"] == "same" and known is not None:
+        kept.confirm(key)
         answer = known[1]
     else:
-        answer = watching.run_look({**job, "known": known[1]["signature"] if known else None})
-        if answer["k"] == "same" and known is not None:
-            kept.confirm(key)
-            answer = known[1]
-        else:
-            kept.put(key, answer)
+        kept.put(key, answer)
     return _drawn(answer, time.monotonic() - began)
 
 
@@ -171,6 +181,7 @@ def _drawn(answer: dict[str, Any], seconds: float) -> dict[str, Any]:
         "rows": answer["rows"],
         "problems": [_problem(problem, definition) for problem in answer["problems"]],
         "files": answer["files"],
+        "more_files": answer["more_files"],
         "bytes": answer["bytes"],
         "first_files": answer["first_files"],
         "seconds": round(seconds, 3),

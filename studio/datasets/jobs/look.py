@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 from studio.datasets.jobs import setting_up
 from studio.lib.names import visible
 
+LISTED = 2000  # files of a definition that a look asks for; its first rows come from the first of them
 LONGEST_TEXT = 500
 LONGEST_BYTES = 64
 CUT = "…"
@@ -46,15 +47,16 @@ class Watched:
             self.reading = file
             say({"k": "at", "file": file})
 
-    def files(self, definition: dict[str, Any]) -> list[Any]:
+    def files(self, definition: dict[str, Any], limit: int | None = None) -> list[Any]:
+        """At most LISTED files; their order is the source's own."""
         key = json.dumps([definition.get("source"), definition.get("type")], sort_keys=True, default=str)
         if key not in self._listed:
-            paths = definition["source"].get("paths") or [{}]
-            self.note(_place(paths[0]))
-            self._listed[key] = self._source.files(definition)
+            self.note(_place((definition["source"].get("paths") or [{}])[0]))
+            self._listed[key] = list(self._source.files(definition, limit=LISTED + 1))
             if self._listed[key]:
                 self.note(self._listed[key][0].path)
-        return self._listed[key]
+        found = self._listed[key][:LISTED]
+        return found if limit is None else found[:limit]
 
     def open(self, file: Any) -> BinaryIO:
         self.note(file.path)
@@ -166,6 +168,7 @@ def look(job: dict[str, Any], source: Watched) -> dict[str, Any]:
         **result,
         "signature": signature(files) if files else "",
         "files": len(files),
+        "more_files": len(files) >= LISTED,
         "bytes": sum(file.size or 0 for file in files),
         "first_files": [visible(file.path) for file in files[:5]],
     }
