@@ -53,7 +53,7 @@ def make_csv(path: Path, size: int) -> None:
     rng = random.Random(1)  # noqa: S311 - made-up numbers
     lines, length = [], 0
     while length < min(BLOCK, size):
-        row = f"{rng.randrange(10**9)},{rng.gauss(0, 1):.6f},name-{rng.randrange(10**6)},2026-01-{rng.randrange(1, 29)},"
+        row = f"{rng.randrange(10**9)},{rng.random():.6f},name-{rng.randrange(10**6)},2026-01-{rng.randrange(10, 29)},"
         lines.append(row + f"{rng.random():.8f},{rng.choice(('red', 'green', 'blue'))}\n")
         length += len(lines[-1])
     block = "".join(lines).encode()

@@ -24,8 +24,6 @@ import time
 from collections import OrderedDict
 from typing import Any
 
-from atelier.data import definition as definitions
-from atelier.data.errors import DataError
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -33,6 +31,7 @@ from django.utils.translation import gettext_lazy
 from studio.accounts.models import Workspace
 from studio.datasets import programs, watching
 from studio.datasets.models import DatasetVersion
+from studio.datasets.services.datasets import definition_check, opened_definition, split
 from studio.datasets.watching import Unreadable
 
 __all__ = ["Unreadable", "inspect", "preview"]
@@ -129,8 +128,6 @@ def preview(
 ) -> dict[str, Any]:
     """The first rows of a version, or of a definition (which needs its workspace)."""
     if isinstance(subject, DatasetVersion):
-        from studio.datasets.services.datasets import opened_definition
-
         return _looked("preview", opened_definition(subject), rows, subject.workspace)
     if workspace is None:
         raise ValueError("a definition needs its workspace")
@@ -143,11 +140,8 @@ def inspect(definition: dict[str, Any], rows: int = ROWS, *, workspace: Workspac
 
 
 def _looked(what: str, definition: dict[str, Any], rows: int, workspace: Workspace) -> dict[str, Any]:
-    try:
-        checked = definitions.check(definition)
-    except DataError as error:
-        raise Unreadable(str(error), kind="definition", field="definition") from error
-    return look_into(what, checked, rows, scope=str(workspace.pk), stores=programs.stores_of(workspace, checked))
+    whole = definition_check(workspace, definition)
+    return look_into(what, whole, rows, scope=str(workspace.pk), stores=programs.stores_of(workspace, whole))
 
 
 def look_into(
@@ -175,7 +169,7 @@ def _drawn(answer: dict[str, Any], seconds: float) -> dict[str, Any]:
     definition = answer["definition"]
     shown = len(answer["rows"][0]) if answer["rows"] else min(len(columns), COLUMNS)
     return {
-        "definition": _unsigned(definition),
+        "definition": split(definition)[0],
         "columns": columns,
         "column_count": len(columns),
         "rows": answer["rows"],
@@ -187,16 +181,6 @@ def _drawn(answer: dict[str, Any], seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 3),
         "truncated": {"rows": bool(answer["more_rows"]), "columns": shown < len(columns)},
     }
-
-
-def _unsigned(definition: dict[str, Any]) -> dict[str, Any]:
-    """The definition without the signatures of its addresses."""
-    source = definition["source"]
-    paths = [
-        {**path, "url": path["url"].partition("?")[0], "signed": True} if "sig=" in path.get("url", "") else path
-        for path in source.get("paths") or []
-    ]
-    return {**definition, "source": {**source, "paths": paths}} if paths else definition
 
 
 def _problem(found: dict[str, Any], definition: dict[str, Any]) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 from studio.accounts.models import Workspace
 from studio.datasets.models import Datastore
+from studio.datasets.services.datastores import names_in, opened_secrets
 from studio.lib import secrets as locks
-from studio.lib.errors import NotFound
+from studio.lib.errors import Invalid
 
 # What a program needs of the studio's own environment; the rest holds secrets that are none of its business.
 PASSED = (  # noqa: SIM905 - a list of words reads better as words
@@ -43,31 +44,24 @@ def process_environment() -> dict[str, str]:
     return {**passed, **studio_environment(), "OMP_NUM_THREADS": "2"}
 
 
-def datastore_names(definition: dict[str, Any]) -> list[str]:
-    """The datastores that a definition names, each once."""
-    source = definition.get("source") or {}
-    places = [*(source.get("paths") or []), source.get("query") or {}]
-    named = [place.get("datastore") for place in places if isinstance(place, dict)]
-    return list(dict.fromkeys(name for name in named if isinstance(name, str) and name))
-
-
 def stores_of(workspace: Workspace, definition: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """{name: {"kind", "config", "secrets"}} of the datastores that a definition names, secrets opened.
 
-    Raises NotFound for a datastore that the workspace does not have.
+    Raises Invalid for a datastore that the workspace does not have, or whose secrets cannot be opened.
     """
-    from django.utils.translation import gettext as _
-
-    names = datastore_names(definition)
-    rows = {row.name: row for row in Datastore.objects.filter(workspace=workspace, name__in=names)}
-    for name in names:
-        if name not in rows:
-            raise NotFound(_("There is no datastore named %(name)s in this workspace.") % {"name": name}, field="paths")
-    return {
-        name: {
-            "kind": row.kind,
-            "config": row.config,
-            "secrets": json.loads(locks.decrypt(row.secrets)) if row.secrets else {},
+    named = names_in(definition)
+    rows = {row.name: row for row in Datastore.objects.filter(workspace=workspace, name__in=named)}
+    if missing := sorted(named - rows.keys()):
+        raise Invalid(
+            _("The datastore %(names)s was removed from the workspace: register it again.")
+            % {"names": ", ".join(missing)[:300]},
+            field="definition",
+        )
+    try:
+        return {
+            name: {"kind": row.kind, "config": row.config, "secrets": opened_secrets(row)} for name, row in rows.items()
         }
-        for name, row in rows.items()
-    }
+    except locks.SecretUnreadable as error:
+        raise Invalid(
+            f"{error} {_('Or edit the datastore and give its secrets again.')}", field="definition"
+        ) from error
