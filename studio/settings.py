@@ -27,6 +27,10 @@ ATELIER_CACHE_BYTES = env.integer("ATELIER_CACHE_BYTES", 50 << 30, minimum=0)  #
 ATELIER_LOCAL_SLOTS = env.integer("ATELIER_LOCAL_SLOTS", 0, minimum=0)  # 0: one per processor
 ATELIER_SERVICE_HOST = env.text("ATELIER_SERVICE_HOST", "127.0.0.1")
 ATELIER_SERVICE_PORTS = env.text("ATELIER_SERVICE_PORTS", "8750-8849")
+# What datastores may reach: networks and host names, and folders of this machine. See docs/operations.md, "Data".
+ATELIER_DATA_DENY = env.reach("ATELIER_DATA_DENY")
+ATELIER_DATA_ALLOW = env.reach("ATELIER_DATA_ALLOW")
+ATELIER_LOCAL_DATA = env.folders("ATELIER_LOCAL_DATA")
 ATELIER_LOG_RECHECK_S = env.integer("ATELIER_LOG_RECHECK_S", 60, minimum=1)  # live output asks again who may see it
 ATELIER_PROFILE_MEMORY = env.memory("ATELIER_PROFILE_MEMORY", "512MB")  # of one dataset profile; the rest goes to disk
 

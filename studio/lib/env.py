@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_HOST = re.compile(r"(\*?\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*", re.ASCII)
 
 
 class ConfigurationError(Exception):
@@ -50,3 +54,37 @@ def memory(name: str, default: str, *, environ: Mapping[str, str] | None = None)
     if not re.fullmatch(r"[1-9][0-9]*(MB|GB)", raw):
         raise ConfigurationError(f"{name}={raw!r} is not an amount of memory. Write it like 512MB or 2GB.")
     return raw
+
+
+def places(name: str, entries: Sequence[str]) -> tuple[tuple[Network, ...], tuple[str, ...]]:
+    """Networks and host names of a list that holds both: 10.0.0.0/8, 10.1.2.3, ::1, example.org, *.example.org."""
+    networks: list[Network] = []
+    hosts: list[str] = []
+    for entry in entries:
+        plain = entry.strip().lower().strip("[]").rstrip(".")
+        try:
+            networks.append(ipaddress.ip_network(plain, strict=False))
+        except ValueError:
+            # What has digits only was meant as an address.
+            if not _HOST.fullmatch(plain) or re.fullmatch(r"[0-9.]+", plain):
+                raise ConfigurationError(
+                    f"{name}: {entry!r} is neither a network (10.0.0.0/8), an address, nor a host name."
+                ) from None
+            hosts.append(plain)
+    return tuple(networks), tuple(hosts)
+
+
+def reach(name: str, *, environ: Mapping[str, str] | None = None) -> list[str]:
+    """A comma-separated list of networks and host names."""
+    found = words(name, environ=environ)
+    places(name, found)
+    return found
+
+
+def folders(name: str, *, environ: Mapping[str, str] | None = None) -> list[str]:
+    """Absolute paths with a colon between them."""
+    found = [part.strip() for part in text(name, environ=environ).split(":") if part.strip()]
+    for folder in found:
+        if not folder.startswith("/"):
+            raise ConfigurationError(f"{name}: {folder!r} is not an absolute path.")
+    return found

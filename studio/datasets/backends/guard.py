@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-import re
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,6 @@ from studio.datasets.backends.base import StoreError
 from studio.lib import env
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Link-local, what clouds answer with their machines' credentials, unspecified, multicast and broadcast.
 ALWAYS_DENIED = (
@@ -49,7 +47,6 @@ ALWAYS_DENIED = (
     "255.255.255.255",
     "ff00::/8",
 )
-_NAME = re.compile(r"(\*?\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*", re.ASCII)
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -66,16 +63,16 @@ class ForbiddenAddress(OSError):
 class Rules:
     """Networks and host names. What is allowed wins over what is denied."""
 
-    deny: tuple[Network, ...] = ()
+    deny: tuple[env.Network, ...] = ()
     deny_names: tuple[str, ...] = ()
-    allow: tuple[Network, ...] = ()
+    allow: tuple[env.Network, ...] = ()
     allow_names: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, deny: Sequence[str], allow: Sequence[str]) -> Rules:
         """Raises ConfigurationError for an entry that is neither a network nor a host name."""
-        networks, names = _split("ATELIER_DATA_DENY", (*ALWAYS_DENIED, *deny))
-        return cls(networks, names, *_split("ATELIER_DATA_ALLOW", allow))
+        networks, names = env.places("ATELIER_DATA_DENY", (*ALWAYS_DENIED, *deny))
+        return cls(networks, names, *env.places("ATELIER_DATA_ALLOW", allow))
 
     def name_allowed(self, host: str) -> bool:
         """Whether this name is allowed whatever it means. Raises ForbiddenAddress for a denied one."""
@@ -91,23 +88,6 @@ class Rules:
         if any(form in network for form in forms for network in self.allow if form.version == network.version):
             return True
         return not any(form in network for form in forms for network in self.deny if form.version == network.version)
-
-
-def _split(setting: str, entries: Sequence[str]) -> tuple[tuple[Network, ...], tuple[str, ...]]:
-    networks: list[Network] = []
-    names: list[str] = []
-    for entry in entries:
-        plain = entry.strip().lower().strip("[]").rstrip(".")
-        try:
-            networks.append(ipaddress.ip_network(plain, strict=False))
-        except ValueError:
-            # What has digits only, or a slash, was meant as an address.
-            if not _NAME.fullmatch(plain) or re.fullmatch(r"[0-9.]+", plain):
-                raise env.ConfigurationError(
-                    f"{setting}: {entry!r} is neither a network (10.0.0.0/8), an address, nor a host name."
-                ) from None
-            names.append(plain)
-    return tuple(networks), tuple(names)
 
 
 def _named(host: str, names: tuple[str, ...]) -> bool:
@@ -137,8 +117,8 @@ def rules() -> Rules:
     """The rules in force: of the settings, or of the environment in a unit of work that has no such setting."""
     deny, allow = (getattr(settings, name, None) for name in ("ATELIER_DATA_DENY", "ATELIER_DATA_ALLOW"))
     return _parsed(
-        tuple(env.words("ATELIER_DATA_DENY") if deny is None else deny),
-        tuple(env.words("ATELIER_DATA_ALLOW") if allow is None else allow),
+        tuple(env.reach("ATELIER_DATA_DENY") if deny is None else deny),
+        tuple(env.reach("ATELIER_DATA_ALLOW") if allow is None else allow),
     )
 
 
