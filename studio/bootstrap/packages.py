@@ -154,3 +154,18 @@ def ensure_frontend(*, development: bool = False) -> bool:
         raise SetupError(str(error)) from error
     stamp.write_text(made)
     return True
+
+
+def ensure_gear() -> None:
+    """The servers that only tests use (tests/gear/package.json), and a Node to run them where none is installed."""
+    gear = ROOT / "tests" / "gear"
+    stamp = gear / "node_modules" / ".installed"
+    wanted = _digest(gear / "package-lock.json")
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return
+    with step("Fetching the servers that the tests use"):
+        npm = _npm(gear / ".node")
+        path = str(Path(npm[0]).parent) + os.pathsep + os.environ.get("PATH", "")
+        words = [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=optional"]
+        _run("Fetching the servers that the tests use", ["env", f"PATH={path}", *words], cwd=gear)
+        stamp.write_text(wanted)

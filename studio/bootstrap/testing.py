@@ -11,8 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from studio.bootstrap.console import say
-from studio.bootstrap.packages import ROOT
+from studio.bootstrap.console import SetupError, say
+from studio.bootstrap.packages import ROOT, ensure_gear
 
 NO_SERVICES = "not services and not browser"
 
@@ -93,6 +93,7 @@ def run(arguments: list[str]) -> int:
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     pytest = [sys.executable, "-m", "pytest", "-q"]
     if rest:
+        _gear()
         return subprocess.run([*pytest, *rest], cwd=ROOT, env=environment, check=False).returncode
     done = _tools(environment)
     parallel = ["-n", str(max(2, os.cpu_count() or 2)), "--dist", "worksteal"]
@@ -113,8 +114,17 @@ def run(arguments: list[str]) -> int:
     say("\n" + "\n".join(f"{'ok    ' if well else 'FAILED'}  {name}" for name, well in done.items()))
     if options.fast:
         return 0 if all(done.values()) else 1
+    _gear()
     well = _run_last([*pytest, "-m", "services or browser"], environment)
     return 0 if well and all(done.values()) else 1
+
+
+def _gear() -> None:
+    """Fetch the servers that tests run against. Without them their tests skip, and with CI=true they fail."""
+    try:
+        ensure_gear()
+    except SetupError as error:
+        say(f"The servers that some tests use could not be fetched: {error}")
 
 
 def _run_last(command: list[str], environment: dict[str, str]) -> bool:
