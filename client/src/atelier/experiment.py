@@ -49,8 +49,9 @@ class Experiment:
         if not isinstance(config, ScriptRunConfig):
             raise UserErrorException(f"submit() takes a ScriptRunConfig here, not {type(config).__name__}.")
         config._check()
-        asked = config._request(self.workspace, snapshot.send(self.workspace, config.source_directory))
+        asked = config._request(self.workspace)
         asked.update(
+            snapshot=snapshot.send(self.workspace, config.source_directory),
             experiment=self.name,
             tags=tags_of(tags),
             properties={key: str(value) for key, value in (properties or {}).items()},
@@ -59,7 +60,9 @@ class Experiment:
         )
         headers = {"Idempotency-Key": str(uuid.uuid4())}
         data = self.workspace._call("POST", "runs", data=asked, headers=headers)
-        return Run(self, data["id"], _data=data)
+        run = Run(self, data["id"], _data=data)
+        config._bindings.submitted(run)
+        return run
 
     def start_logging(
         self,

@@ -5,16 +5,36 @@ from __future__ import annotations
 from typing import Any, Callable
 
 _PARTS = {
-    "data": "Datasets and datastores",
     "pipeline": "Pipelines",
     "train": "Sweeps, AutoML and estimators",
-    "dataprep": "Data preparation",
     "parallel": "Distributed jobs",
 }
 
 NAMES = {
-    **dict.fromkeys(["Dataset", "Datastore", "dataset", "datastore", "TabularDataset", "FileDataset"], "data"),
-    **dict.fromkeys(["DataReferenceConfiguration", "DataPath"], "data"),
+    **dict.fromkeys(
+        [
+            "DataPathComputeBinding",
+            "InputPortBinding",
+            "Module",
+            "OutputPortBinding",
+            "Pipeline",
+            "PipelineDraft",
+            "PipelineEndpoint",
+            "PipelineOutputFileDataset",
+            "PipelineOutputTabularDataset",
+            "PipelineParameter",
+            "PipelineRun",
+            "PipelineStep",
+            "PublishedPipeline",
+            "PublishedPipelineEndpoint",
+            "Schedule",
+            "ScheduleRecurrence",
+            "StepRun",
+            "StepSequence",
+            "TrainingOutput",
+        ],
+        "pipeline",
+    ),
     **dict.fromkeys(
         ["MpiConfiguration", "PyTorchConfiguration", "TensorflowConfiguration", "ParallelRunConfig"], "parallel"
     ),

@@ -164,7 +164,24 @@ class Run(RunFiles, RunWatch, Loggable):
 
     @property
     def input_datasets(self) -> dict[str, Any]:
-        return {}
+        """Its datasets by the name of the input. In the run's own process they are known without the network, and one
+        that is mounted or downloaded is also a path: ``os.path.join(run.input_datasets['x'], 'a.csv')``."""
+        from atelier.data.unit_source import InputDatasets, unit_data
+
+        if self._unit:
+            return InputDatasets(lambda: self.workspace, unit_data().get("inputs") or {})
+        return self._datasets("inputs")
+
+    @property
+    def output_datasets(self) -> dict[str, Any]:
+        """The datasets that a completed run has left, by the name of the output."""
+        return self._datasets("outputs")
+
+    def _datasets(self, side: str) -> dict[str, Any]:
+        from atelier.data.unit_source import InputDatasets
+
+        found = {item["name"]: item for item in self._load(fresh=True).get(side) or () if item.get("dataset")}
+        return InputDatasets(lambda: self.workspace, found)
 
     def get_environment(self) -> Environment:
         """The environment that it ran in. Raises UserErrorException when it ran in the target's own Python."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from atelier import tinyyaml
 from atelier.conda_dependencies import CondaDependencies
+from atelier.data.references import DataReferenceConfiguration
 from atelier.environment import DockerSection, Environment, PythonSection, SparkSection
 from atelier.exceptions import UserErrorException
 
@@ -77,6 +78,10 @@ class RunConfiguration:
         self.hdi = HdiConfiguration()
         self.docker = DockerConfiguration()
         self.data_references: dict[str, Any] = {}
+        self.data: dict[str, Any] = {}  # inputs by name, beside those in the arguments
+        self.output_data: dict[str, Any] = {}
+        self.inputs: list[Any] = []
+        self.outputs: list[Any] = []
         self._environment_given = conda_dependencies is not None
         if conda_dependencies is not None:
             self.environment.python.conda_dependencies = conda_dependencies
@@ -157,7 +162,7 @@ class RunConfiguration:
             "spark": _camel_state(self.spark),
             "hdi": _camel_state(self.hdi),
             "docker": _camel_state(self.docker),
-            "dataReferences": dict(self.data_references),
+            "dataReferences": {name: _reference(value) for name, value in self.data_references.items()},
         }
 
     @classmethod
@@ -169,7 +174,10 @@ class RunConfiguration:
             if found.get(name) is not None:
                 setattr(made, name, found[name])
         made.node_count = int(found.get("node_count") or 1)
-        made.data_references = found.get("data_references") or {}
+        made.data_references = {
+            name: DataReferenceConfiguration.from_dict(value)
+            for name, value in (found.get("data_references") or {}).items()
+        }
         for name in ("history", "spark", "hdi", "docker"):
             _restore(getattr(made, name), found.get(name))
         environment = {_snake(key): value for key, value in (found.get("environment") or {}).items()}
@@ -194,6 +202,12 @@ def _environment(found: dict[str, Any], base: Path | None) -> Environment:
     return made
 
 
+def _reference(value: Any) -> Any:
+    """A data reference as a run configuration's file has it."""
+    config = value.to_config() if hasattr(value, "to_config") else value
+    return config.to_dict() if hasattr(config, "to_dict") else config
+
+
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
@@ -216,6 +230,7 @@ def _restore(section: Any, found: Any) -> None:
 
 __all__ = [
     "CondaDependencies",
+    "DataReferenceConfiguration",
     "DockerConfiguration",
     "DockerSection",
     "Environment",

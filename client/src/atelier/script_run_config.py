@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atelier.data.bindings import Bindings
 from atelier.environment import Environment
 from atelier.exceptions import UserErrorException
 from atelier.runconfig import DEFAULT_SECONDS, DockerConfiguration, RunConfiguration
@@ -53,29 +54,35 @@ class ScriptRunConfig:
             self.run_config.max_run_duration_seconds = max_run_duration_seconds
         if docker_runtime_config is not None:
             self.run_config.docker = docker_runtime_config
+        self._bindings = Bindings()
 
-    def _request(self, workspace: Workspace, snapshot: str) -> dict[str, Any]:
-        """The body of the submit."""
+    def _request(self, workspace: Workspace) -> dict[str, Any]:
+        """The body of the submit, but for the snapshot."""
         config = self.run_config
         if config.framework not in ("Python", "python"):
             raise UserErrorException(f"framework {config.framework!r}: targets here run Python scripts and commands.")
         environment = config.environment
         seconds = config.max_run_duration_seconds
         command = self.command if self.command is not None else config.command
+        bindings = self._bindings = Bindings()
+        bindings.references(config.data_references)
+        bindings.references(config.data)
+        bindings.references(config.output_data)
+        bindings.take_all([*config.inputs, *config.outputs])
         asked: dict[str, Any] = {
             "script": (self.script or "").replace(os.sep, "/"),
-            "arguments": [_argument(argument) for argument in self.arguments],
+            "arguments": [bindings.text(argument) for argument in self.arguments],
             "command": None
             if not command
             else shlex.split(command)
             if isinstance(command, str)
-            else [_argument(c) for c in command],
-            "snapshot": snapshot,
+            else [bindings.text(c) for c in command],
             "target": config.target,
             "environment": environment._reference(workspace) if self._has_environment() else None,
-            "environment_variables": {key: str(value) for key, value in environment.environment_variables.items()},
+            "environment_variables": bindings.variables(environment.environment_variables),
             "time_limit_s": None if not seconds or seconds >= DEFAULT_SECONDS else int(seconds),
         }
+        asked.update(bindings.body())
         return asked
 
     def _has_environment(self) -> bool:
@@ -94,8 +101,3 @@ class ScriptRunConfig:
             raise UserErrorException("What is to run? Give script= or command=.")
         if self.script and not (folder / self.script).is_file():
             raise UserErrorException(f"There is no script {self.script} in {folder.resolve()}.")
-
-
-def _argument(value: Any) -> str:
-    """Arguments travel as texts, as the script will see them."""
-    return str(value)

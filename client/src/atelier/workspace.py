@@ -193,6 +193,29 @@ class Workspace:
         return LazyMapping(lambda: {target.name: target for target in ComputeTarget.list(self)})
 
     @property
+    def datastores(self) -> Mapping[str, Any]:
+        from atelier.datastore import Datastore
+
+        return LazyMapping(lambda: {store.name: store for store in Datastore.list(self)})
+
+    @property
+    def datasets(self) -> Mapping[str, Any]:
+        from atelier.dataset import Dataset
+
+        return Dataset.get_all(self)
+
+    def get_default_datastore(self) -> Any:
+        from atelier.datastore import Datastore
+
+        return Datastore.get_default(self)
+
+    def set_default_datastore(self, name: Any) -> None:
+        """By its name, or the datastore itself."""
+        from atelier.datastore import Datastore
+
+        Datastore.get(self, getattr(name, "name", name)).set_as_default()
+
+    @property
     def experiments(self) -> Mapping[str, Any]:
         from atelier.experiment import Experiment
 

@@ -12,6 +12,8 @@ __version__ = VERSION
 _HOMES = {
     "Workspace": "workspace",
     "Experiment": "experiment",
+    "Dataset": "dataset",
+    "Datastore": "datastore",
     "Run": "run",
     "get_run": "run",
     "ScriptRunConfig": "script_run_config",
@@ -29,6 +31,8 @@ _MODULES = frozenset(
         "compute",
         "compute_target",
         "conda_dependencies",
+        "dataset",
+        "datastore",
         "environment",
         "experiment",
         "model",

@@ -4,6 +4,7 @@ from atelier.conda_dependencies import CondaDependencies
 from atelier.later import absent
 from atelier.runconfig import (
     DEFAULT_SECONDS,
+    DataReferenceConfiguration,
     DockerConfiguration,
     DockerSection,
     Environment,
@@ -18,6 +19,7 @@ from atelier.runconfig import (
 __all__ = [
     "CondaDependencies",
     "DEFAULT_SECONDS",
+    "DataReferenceConfiguration",
     "DockerConfiguration",
     "DockerSection",
     "Environment",

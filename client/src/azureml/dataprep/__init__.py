@@ -1,5 +1,30 @@
-"""``azureml.dataprep``: not in this client yet."""
+"""``azureml.dataprep``."""
 
-from atelier.later import refuse
+from atelier.data.dataflow import (
+    Dataflow,
+    FileEncoding,
+    PromoteHeadersMode,
+    SkipMode,
+    auto_read_file,
+    col,
+    read_csv,
+    read_json,
+    read_json_lines,
+    read_parquet_file,
+)
+from atelier.later import absent
 
-refuse(__name__)
+__all__ = [
+    "Dataflow",
+    "FileEncoding",
+    "PromoteHeadersMode",
+    "SkipMode",
+    "auto_read_file",
+    "col",
+    "read_csv",
+    "read_json",
+    "read_json_lines",
+    "read_parquet_file",
+]
+
+__getattr__ = absent(__name__)

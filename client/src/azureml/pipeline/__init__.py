@@ -1,5 +1,5 @@
-"""``azureml.pipeline``: not in this client yet."""
+"""``azureml.pipeline``: of its names ``core.PipelineData`` is in this client."""
 
-from atelier.later import refuse
+from atelier.later import absent
 
-refuse(__name__)
+__getattr__ = absent(__name__)

@@ -1,0 +1,5 @@
+"""``azureml.pipeline.core.graph``: not in this client yet."""
+
+from atelier.later import refuse
+
+refuse(__name__)
