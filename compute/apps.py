@@ -6,3 +6,4 @@ class ComputeConfig(AppConfig):
 
     def ready(self) -> None:
         from compute import env_receivers, profiles, receivers  # noqa: F401 - importing connects them
+        from compute.data import receivers as data_receivers  # noqa: F401

@@ -13,6 +13,7 @@ from studio.lib import storage
 
 BEFORE_SUBMIT = "before-submit"  # the unit is committed as submitting, the driver has not been asked
 AFTER_SUBMIT = "after-submit"  # the driver has started it, the handle is not saved
+OUTPUT_MOVED = "output-moved"  # the first file of an output is at its place, the others are not
 
 
 def reach(name: str) -> None:

@@ -15,3 +15,7 @@ def transfer_result(unit: Unit, direction: str) -> dict[str, Any]:
     """name -> {"files", "bytes", "cached_bytes", "single"}; empty before the transfer has ended."""
     found = transfer_of(unit, direction)
     return found.result if found is not None else {}
+
+
+def is_moving(unit: Unit, direction: str) -> bool:
+    return Transfer.objects.filter(unit=unit, direction=direction, state="moving").exists()

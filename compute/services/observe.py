@@ -11,7 +11,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from compute import selectors, states
+from compute.data import sending
 from compute.drivers.base import Driver, DriverError, NotFound, Unreachable
+from compute.leases import drop_dead
 from compute.models import Unit
 from compute.publish import publish
 from compute.services.ingest import ingest
@@ -128,9 +130,11 @@ def _ended(unit: Unit, driver: Driver | None, record: dict[str, Any], observatio
 
 def _finish_soon(unit: Unit, driver: Driver | None, observation: Observation) -> None:
     """Finish here and now, or elsewhere when there is so much to read that the other units would wait for it."""
-    if sum(observation.sizes.values()) - unit.events_offset <= HEAVY_BYTES:
+    heavy = sum(observation.sizes.values()) - unit.events_offset > HEAVY_BYTES
+    if not heavy and not unit.spec.get("outputs"):
         finish(unit, driver)
         return
+    drop_dead([unit])
     Unit.objects.filter(pk=unit.pk, version=unit.version).update(next_check_at=after(FINISH_CHECK_S))
     publish("compute.finish", unit.pk)
 
@@ -141,10 +145,14 @@ def _moment(unix: float | None) -> datetime.datetime | None:
 
 def finish(unit: Unit, driver: Driver | None) -> None:
     """The last events, the sealed log, the released target, and then the end. Done again as often as it takes."""
-    record = unit.exit or {}
+    record, sent = unit.exit or {}, sending.NOTHING
     if driver is not None:
         try:
             if not _drained(unit, driver):
+                return
+            sent = sending.send_outputs(unit) if outcome(unit, record)[0] == states.COMPLETED else sending.NOTHING
+            if sent.moving:
+                Unit.objects.filter(pk=unit.pk, version=unit.version).update(next_check_at=after(FINISH_CHECK_S))
                 return
             driver.release(selectors.handle_of(unit))
         except Unreachable as error:
@@ -155,9 +163,13 @@ def finish(unit: Unit, driver: Driver | None) -> None:
             log.warning("%s: %s", unit.key, error)
     seal(unit)
     state, why = outcome(unit, record)
+    if sent.error is not None:
+        state = states.CANCELED if unit.cancel_requested_at is not None else states.FAILED
+        why, record = (sent.error if state == states.FAILED else None), {**record, "message": sent.error["message"]}
+    warnings = [*unit.warnings, *(text for text in sent.warnings if text not in unit.warnings)]
     ended = _moment(record.get("ended")) or timezone.now()
     note = "" if state == states.COMPLETED else str(record.get("message", ""))
-    unit_move(unit, state, note=note, error=why, ended_at=ended, released=driver is not None)
+    unit_move(unit, state, note=note, error=why, ended_at=ended, released=driver is not None, warnings=warnings)
 
 
 def _drained(unit: Unit, driver: Driver) -> bool:
