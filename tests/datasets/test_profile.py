@@ -283,7 +283,7 @@ print(profile_start(version, user).unit_key)
         stack.kill("worker")
         wait_until("the unit to end without the worker", (folder / "exit.json").exists, 60)
         stack.start("worker")
-        ask = "from studio.datasets.models import DatasetProfile; print(*DatasetProfile.objects.values_list('state').get())"
+        ask = "from studio.datasets.models import DatasetProfile; print(DatasetProfile.objects.get().state)"
 
         def said() -> str:
             return str(stack.python(ask)).strip()
