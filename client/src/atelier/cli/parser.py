@@ -6,7 +6,7 @@ import argparse
 from typing import Any, Callable
 
 from atelier._version import VERSION
-from atelier.cli import commands, registry, sessions
+from atelier.cli import commands, data, registry, sessions
 
 
 def build() -> argparse.ArgumentParser:
@@ -31,6 +31,7 @@ def build() -> argparse.ArgumentParser:
     _sessions(add, words, group)
     _runs(add, group("run", "submit and watch runs"))
     _registry(add, group)
+    data.words(add, group)
     return parser
 
 

@@ -23,8 +23,8 @@ class AbstractDataset:
         origin: str | None = None,
         source: Any = None,
     ) -> None:
-        """``row``: what the studio says of this very version. ``origin``: id of the version whose paths these are, for
-        addresses whose keys only the studio has. ``source``: where the bytes come from, if not from the studio."""
+        """``row``: what the studio says of this very version. ``origin``: id of the version that this
+        one was made from. ``source``: where the bytes come from, if not from the studio."""
         from atelier.data import definition as form
 
         self._definition: dict[str, Any] = form.check(definition)
@@ -142,9 +142,6 @@ class AbstractDataset:
                 f"The dataset reads {local[0]}, a path of this machine, which the studio and its runs cannot read. "
                 "Upload it (datastore.upload_files) and make the dataset of (datastore, 'path')."
             )
-        signed = any(path.get("signed") for path in source.get("paths") or ())
-        if signed and self._origin:
-            return {**self._definition, "origin": self._origin}
         return dict(self._definition)
 
     # -- steps ----------------------------------------------------------------------------------------------------

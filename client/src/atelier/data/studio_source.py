@@ -18,8 +18,7 @@ AT_ONCE = 8  # files fetched at a time
 class StudioSource:
     """``workspace`` is None for definitions that have addresses of the web and local paths only.
 
-    ``origin`` is the id of a version with the same paths, for addresses whose keys only the studio has. ``stores``:
-    datastores whose folders are on this machine.
+    ``origin`` is the id of a version with the same query. ``stores``: datastores whose folders are on this machine.
     """
 
     def __init__(self, workspace: Any, origin: str | None = None, stores: dict[str, str] | None = None) -> None:
@@ -39,13 +38,7 @@ class StudioSource:
             yield file
 
     def _all(self, definition: dict[str, Any], limit: int | None) -> Iterator[DataFile]:
-        paths = definition["source"].get("paths") or []
-        if any(path.get("signed") for path in paths):
-            if not self._origin:
-                raise DataError("The keys of the dataset's addresses are with the studio: register it there.", "source")
-            yield from self._listed("GET", f"data/{self._origin}/files", None, limit)
-            return
-        for home, group in groupby(paths, self._home):
+        for home, group in groupby(definition["source"].get("paths") or [], self._home):
             entries = list(group)
             if home == "web":
                 for entry in entries:
@@ -54,20 +47,20 @@ class StudioSource:
                 yield from self._local.files(_only(definition, entries), limit)
             else:
                 body = {"definition": _only(definition, entries)}
-                yield from self._listed("POST", "data/files", body, limit)
+                yield from self._listed(body, limit)
 
     def _home(self, entry: dict[str, Any]) -> str:
-        if "url" in entry:
-            return "web"
+        if "url" in entry:  # the key of a signed one is with the studio, which reads it for us
+            return "studio" if entry.get("signed") else "web"
         return "local" if "local" in entry or entry["datastore"] in self._local.stores else "studio"
 
-    def _listed(self, method: str, path: str, body: dict[str, Any] | None, limit: int | None) -> Iterator[DataFile]:
+    def _listed(self, body: dict[str, Any], limit: int | None) -> Iterator[DataFile]:
         if self._workspace is None:
             raise DataError("The dataset's files lie in a datastore, and it belongs to no workspace.", "source")
         after = None
         while True:
             asked: dict[str, Any] = {"after": after, "limit": limit}
-            page = self._workspace._call(method, path, params=asked, **({"data": body} if body else {}))
+            page = self._workspace._call("POST", "data/files", params=asked, data=body)
             for item in page["files"]:
                 yield self._file(item)
             after = page.get("next")
