@@ -131,5 +131,16 @@ errors.install(api)
 
 _IN_WORKSPACE = "/workspaces/{workspace}"
 api.add_router("", "studio.api.v1.accounts.router")
-for _name in ("compute", "snapshots", "runs", "metrics", "files", "models", "endpoints"):
+for _name in (
+    "compute",
+    "snapshots",
+    "runs",
+    "metrics",
+    "files",
+    "models",
+    "endpoints",
+    "datastores",
+    "datasets",
+    "data",
+):
     api.add_router(_IN_WORKSPACE, f"studio.api.v1.{_name}.router")

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
+from atelier.data.errors import DataError
 from django.core.exceptions import (
     RequestAborted,
     RequestDataTooBig,
@@ -17,7 +18,7 @@ from django.core.exceptions import (
     TooManyFieldsSent,
     TooManyFilesSent,
 )
-from django.db import DataError
+from django.db import DataError as UnstorableError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
@@ -49,8 +50,9 @@ def problem(
     code: str = "",
     errors: dict[str, list[str]] | None = None,
     headers: dict[str, str] | None = None,
+    more: dict[str, Any] | None = None,
 ) -> HttpResponse:
-    """The answer for an error. ``code`` is the stable last part of ``type``."""
+    """The answer for an error. ``code`` is the stable last part of ``type``; ``more`` are members beside the usual."""
     try:
         title = HTTPStatus(status).phrase
     except ValueError:
@@ -63,6 +65,7 @@ def problem(
         "detail": str(detail),
         "errors": errors or {},
         "instance": f"urn:uuid:{identity}",
+        **(more or {}),
     }
     response = HttpResponse(orjson.dumps(body), status=status, content_type=CONTENT_TYPE)
     response["X-Request-Id"] = identity
@@ -74,9 +77,22 @@ def problem(
     return response
 
 
+# What errors about data say beside their sentence; whether the same request may succeed later is one of them.
+_PLACES = ("hint", "retry", "file", "line")
+_DATA = {"no-such-file": 404, "disk-full": 413}
+
+
 def _from_atelier(request: HttpRequest, error: Any) -> HttpResponse:
     errors = {str(field): [str(text) for text in texts] for field, texts in error.errors.items()}
-    return problem(request, error.status, error.detail, code=error.code, errors=errors)
+    status = _DATA.get(error.code, error.status)
+    more = {name: found for name in _PLACES if (found := getattr(error, name, None))}
+    return problem(request, status, error.detail, code=error.code, errors=errors, more=more)
+
+
+def _from_data(request: HttpRequest, error: Any) -> HttpResponse:
+    """What the reader of data says: which file, which line."""
+    more = {name: found for name in _PLACES if (found := getattr(error, name, None))}
+    return problem(request, _DATA.get(error.kind, 422), str(error), code=error.kind, more=more)
 
 
 def _where(location: tuple[Any, ...]) -> str:
@@ -110,7 +126,7 @@ def _unreadable(request: HttpRequest, error: Any) -> HttpResponse:
 
 
 def _unexpected(request: HttpRequest, error: Any) -> HttpResponse:
-    if isinstance(error, DataError) or (isinstance(error, ValueError) and "NUL" in str(error)):
+    if isinstance(error, UnstorableError) or (isinstance(error, ValueError) and "NUL" in str(error)):
         return problem(request, 422, _("A value holds characters or a size that cannot be stored."), code="invalid")
     log.error("%s %s failed (request %s)", request.method, request.path, request_id(request), exc_info=error)
     return problem(
@@ -121,6 +137,7 @@ def _unexpected(request: HttpRequest, error: Any) -> HttpResponse:
 def install(api: NinjaAPI) -> None:
     """Let every exception of an operation end as problem+json."""
     api.add_exception_handler(AtelierError, _from_atelier)
+    api.add_exception_handler(DataError, _from_data)
     api.add_exception_handler(ValidationError, _from_validation)
     api.add_exception_handler(
         AuthenticationError, lambda request, _error: _from_atelier(request, NotAuthenticated(SIGN_IN))

@@ -174,6 +174,12 @@ def version_get(workspace: Workspace, name: str, version: int | str = "latest") 
     return found
 
 
+def latest_id(workspace: Workspace, name: str) -> uuid.UUID | None:
+    """The id of a dataset's newest version, if there is such a dataset."""
+    rows = DatasetVersion.objects.filter(dataset__workspace=workspace, dataset__name=name.strip())
+    return rows.filter(version=F("dataset__latest_version")).values_list("pk", flat=True).first()
+
+
 def version_by_id(workspace: Workspace, key: uuid.UUID | str) -> DatasetVersion:
     """A version by its id. Raises NotFound, also for what is no id."""
     try:

@@ -21,6 +21,9 @@ from runs.services.snapshots import snapshot_from_texts
 from studio.accounts import services as accounts
 from studio.accounts import tokens
 from studio.accounts.models import Invitation, ServicePrincipal
+from studio.datasets import selectors
+from studio.datasets.models import DatasetVersion, Datastore
+from studio.datasets.services import datasets
 from studio.lib import secrets, storage
 
 ROLES = ("anonymous", "outsider", "reader", "contributor", "owner", "unit")
@@ -133,6 +136,22 @@ def _endpoint(team: Any, version: ModelVersion, target: Target) -> Endpoint:
     return endpoint
 
 
+def _dataset(team: Any) -> DatasetVersion:
+    """The dataset "iris" of one file in the workspace's own store, and the datastore "spare" beside it."""
+    store = selectors.default_datastore(team.workspace)
+    root = storage.data("stores", str(team.workspace.pk))
+    (root / "iris").mkdir(parents=True)
+    (root / "iris" / "a.csv").write_bytes(b"width,species\n1.5,setosa\n2.5,virginica\n")
+    Datastore.objects.create(
+        workspace=team.workspace, name="spare", kind="local", config={"path": "/nowhere"}, created_by=team.owner
+    )
+    source = {"kind": "delimited", "paths": [{"datastore": store.name, "path": "iris/*.csv"}]}
+    return datasets.dataset_register(
+        workspace=team.workspace, user=team.contributor, name="iris", tags={"stage": "try"},
+        definition={"format": 1, "type": "tabular", "source": source, "schema": None, "steps": []},
+    )  # fmt: skip
+
+
 @pytest.fixture
 def world(team: Any, people: dict[str, str]) -> World:
     target = compute.ensure_local_target(team.workspace)
@@ -164,6 +183,7 @@ def world(team: Any, people: dict[str, str]) -> World:
         interactive=interactive.run_start_interactive(team.workspace, team.contributor, "iris"),
         target=target, environment=environment, model=version, endpoint=_endpoint(team, version, target),
         principal=principal, principal_secret=secret, invitation=invitation, invitation_secret=link, tokens=people,
+        extra={"id": str(_dataset(team).pk), "index": 0},
     )  # fmt: skip
 
 

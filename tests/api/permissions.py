@@ -35,6 +35,12 @@ _W = "/workspaces/{workspace}"
 _SHA = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # of b"hello"
 _FILE = {"path": "a.py", "sha256": _SHA, "size": 5, "mode": 420}
 
+_STORE = "workspaceblobstore"
+_DEFINITION = {
+    "type": "tabular",
+    "source": {"kind": "delimited", "paths": [{"datastore": _STORE, "path": "iris/*.csv"}], "header": True},
+}
+
 
 def body(
     content: Any = None, *, raw: bytes | None = None, kind: str = "application/json", query: str = "", **params: Any
@@ -117,6 +123,46 @@ OPERATIONS: dict[str, tuple[Who, dict[str, Any]]] = {
     f"GET {_W}/runs/{{run_id}}/files/zip": (READ_UNIT, body()),
     f"GET {_W}/runs/{{run_id}}/logs": (READ_UNIT, body()),
     f"GET {_W}/runs/{{run_id}}/logs/search": (READ, body(query="q=epoch")),
+    # Datastores and datasets
+    f"GET {_W}/datastores/kinds": (READ_UNIT, body()),
+    f"GET {_W}/datastores": (READ_UNIT, body()),
+    f"POST {_W}/datastores": (
+        MANAGE,
+        body({"name": "other", "kind": "local", "config": {"path": "/nowhere"}, "check": False}),
+    ),
+    f"GET {_W}/datastores/{{name}}": (READ_UNIT, body(name="spare")),
+    f"PATCH {_W}/datastores/{{name}}": (MANAGE, body({"description": "New"}, name="spare")),
+    f"DELETE {_W}/datastores/{{name}}": (MANAGE, body(name="spare")),
+    f"POST {_W}/datastores/{{name}}/test": (WRITE, body(name=_STORE)),
+    f"POST {_W}/datastores/{{name}}/default": (MANAGE, body(name="spare")),
+    f"GET {_W}/datastores/{{name}}/entries": (READ_UNIT, body(name=_STORE, query="path=iris")),
+    f"GET {_W}/datastores/{{name}}/content/{{path}}": (READ_UNIT, body(name=_STORE, path="iris/a.csv")),
+    f"HEAD {_W}/datastores/{{name}}/content/{{path}}": (READ_UNIT, body(name=_STORE, path="iris/a.csv")),
+    f"PUT {_W}/datastores/{{name}}/content/{{path}}": (
+        WRITE_UNIT,
+        body(raw=b"hello", kind="application/octet-stream", name=_STORE, path="up/new.txt"),
+    ),
+    f"DELETE {_W}/datastores/{{name}}/content/{{path}}": (WRITE_PAST, body(name=_STORE, path="iris/none.csv")),
+    f"GET {_W}/datasets": (READ_UNIT, body()),
+    f"POST {_W}/datasets": (WRITE_UNIT, body({"name": "other", "definition": _DEFINITION})),
+    f"GET {_W}/datasets/{{name}}": (READ_UNIT, body(name="iris")),
+    f"PATCH {_W}/datasets/{{name}}": (WRITE, body({"archived": True}, name="iris")),
+    f"DELETE {_W}/datasets/{{name}}": (WRITE, body(name="iris")),
+    f"GET {_W}/datasets/{{name}}/delete-preview": (WRITE, body(name="iris")),
+    f"GET {_W}/datasets/{{name}}/versions": (READ_UNIT, body(name="iris")),
+    f"GET {_W}/datasets/{{name}}/versions/{{version}}": (READ_UNIT, body(name="iris", version="latest")),
+    f"PATCH {_W}/datasets/{{name}}/versions/{{version}}": (WRITE, body({"tags": {}}, name="iris")),
+    f"POST {_W}/data/inspect": (READ_UNIT, body({"definition": _DEFINITION, "rows": 5})),
+    f"POST {_W}/data/files": (READ_UNIT, body({"definition": _DEFINITION})),
+    f"POST {_W}/data/definitions": (WRITE_UNIT, body({"definition": _DEFINITION})),
+    f"GET {_W}/data/{{id}}": (READ_UNIT, body()),
+    f"GET {_W}/data/{{id}}/files": (READ_UNIT, body()),
+    f"GET {_W}/data/{{id}}/content/{{index}}": (READ_UNIT, body()),
+    f"HEAD {_W}/data/{{id}}/content/{{index}}": (READ_UNIT, body()),
+    f"GET {_W}/data/{{id}}/preview": (READ_UNIT, body()),
+    f"POST {_W}/data/{{id}}/profile": (WRITE_UNIT, body()),
+    f"GET {_W}/data/{{id}}/profile": ((401, 404, 404, 404, 404, 404), body()),  # nobody has asked for one
+    f"GET {_W}/data/{{id}}/lineage": (READ_UNIT, body()),
     # Models and endpoints
     f"GET {_W}/models": (READ, body()),
     f"POST {_W}/models": (WRITE_UNIT, body({"name": "new", "run_id": "$run", "path": "outputs/model.txt"})),

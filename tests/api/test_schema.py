@@ -37,16 +37,23 @@ SETTINGS = settings(
 def _real(world: World, operation_path: str) -> dict[str, Any]:
     """Path parameters that exist, so that more than 404 is seen."""
     assert world.run.snapshot is not None
-    name = {"targets": "local", "environments": "system", "models": "iris", "endpoints": "iris-service"}
+    name = {
+        "targets": "local",
+        "environments": "system",
+        "models": "iris",
+        "endpoints": "iris-service",
+        "datastores": "workspaceblobstore",
+    }
     parts = operation_path.removeprefix(f"{API}/workspaces/{{workspace}}/").split("/")
     found = {
         "workspace": "main",
         "run_id": world.run.run_id,
         "digest": world.run.snapshot.digest,
         "version": 1,
-        "path": "train.py" if parts[0] == "snapshots" else "outputs/model.txt",
+        "path": {"snapshots": "train.py", "datastores": "iris/a.csv"}.get(parts[0], "outputs/model.txt"),
         "name": name.get(parts[0], "iris"),
         "user_id": world.team.reader.pk,
+        **world.extra,
     }
     return found
 

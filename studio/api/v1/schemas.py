@@ -32,6 +32,10 @@ class Problem(Schema):
     detail: str = Field(..., description="What is wrong and the way out, for people.")
     errors: dict[str, list[str]] = Field(default_factory=dict, description="Messages for each field that is wrong.")
     instance: str = Field(..., description="The id of the request; the studio's log has it too.")
+    hint: str = Field("", description="What to do, where the detail does not say it.")
+    retry: bool = Field(False, description="Whether the same request may succeed later.")
+    file: str = Field("", description="The file that could not be read.")
+    line: int | None = Field(None, description="The line of that file.")
 
 
 class Named(Schema):

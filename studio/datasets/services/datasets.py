@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "dataset_archive", "dataset_delete", "dataset_register", "dataset_update", "datasets_page", "definition_check",
-    "definition_save", "joined", "opened_definition", "source_for", "split", "version_by_id", "version_get",
-    "version_update",
+    "definition_save", "joined", "opened_definition", "source_for", "source_of", "split", "version_by_id",
+    "version_get", "version_update",
 ]  # fmt: skip
 
 MAX_DEFINITION = 1 << 20  # bytes as JSON
@@ -350,16 +350,20 @@ def stores_for(workspace: Workspace, definition: dict[str, Any]) -> dict[str, Ba
     return {name: store_open(row) for name, row in rows.items()}
 
 
+def source_of(workspace: Workspace, opened: dict[str, Any]) -> BackendSource:
+    """Where the files of an opened definition come from. Raises Invalid, StoreError."""
+    from studio.datasets.sources import BackendSource
+
+    return BackendSource(stores_for(workspace, opened))
+
+
 def source_for(
     subject: DatasetVersion | dict[str, Any], *, workspace: Workspace | None = None
 ) -> tuple[dict[str, Any], BackendSource]:
-    """(opened definition, its source) of a version, or of a definition and its workspace."""
-    from studio.datasets.sources import BackendSource
-
+    """(opened definition, its source) of a version, or of an opened definition and its workspace."""
     if isinstance(subject, DatasetVersion):
-        definition, place = opened_definition(subject), subject.workspace
-    elif workspace is None:
+        opened = opened_definition(subject)
+        return opened, source_of(subject.workspace, opened)
+    if workspace is None:
         raise ValueError("a definition needs its workspace")
-    else:
-        definition, place = subject, workspace
-    return definition, BackendSource(stores_for(place, definition))
+    return subject, source_of(workspace, subject)

@@ -25,10 +25,12 @@ from studio.lib import secrets as locks
 from studio.lib.errors import AtelierError, Conflict, Invalid
 from studio.lib.fields import Problem
 from studio.lib.names import clean_text
+from studio.lib.storage import clean_relative
 
 WORKSPACE_KIND = "workspace"
 WORKSPACE_STORE = "workspaceblobstore"  # what v1 calls the store that every workspace has
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+RESERVED = {"kinds", "new"}  # parts of addresses
 SHOWN = 5  # names in a sentence
 
 
@@ -88,6 +90,14 @@ def store_open(datastore: Datastore) -> Backend:
         raise StoreError("failed", str(error), hint=_("Or edit the datastore and give its secrets again.")) from error
 
 
+def store_writable(datastore: Datastore) -> Backend:
+    """As ``store_open``; raises StoreError for a kind or a setting that only reads."""
+    store = store_open(datastore)
+    if not store.writable:
+        raise StoreError("read-only", _("The datastore %(name)s can only be read.") % {"name": datastore.name})
+    return store
+
+
 def validated(kind: str, config: dict[str, Any], secrets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """(config, secrets) as the kind's fields say. Raises Invalid with every wrong field at once."""
     if kind == WORKSPACE_KIND or kind not in registry.KINDS:
@@ -145,6 +155,10 @@ def datastore_create(
     """
     if not NAME.fullmatch(name):
         raise Invalid(_("Use up to 64 letters of ASCII, digits, hyphens and underscores."), field="name")
+    if name in RESERVED:
+        raise Invalid(
+            _("%(name)s is a word of the studio's addresses: choose another name.") % {"name": name}, field="name"
+        )
     description = clean_text(description, field="description")
     clean, hidden = validated(kind, config or {}, secrets or {})
     taken = Conflict(_("A datastore named %(name)s exists already.") % {"name": name}, field="name")
@@ -264,6 +278,14 @@ def datastore_check(datastore: Datastore) -> tuple[list[Problem], list[Entry]]:
     datastore.problems, datastore.checked_at = [asdict(one) for one in problems], timezone.now()
     datastore.save(update_fields=["problems", "checked_at"])
     return problems, entries
+
+
+def content_delete(datastore: Datastore, path: str, *, user: User | None, request: HttpRequest | None = None) -> None:
+    """Delete a file, or a folder with all below it. Raises StoreError."""
+    path = clean_relative(path)
+    store_writable(datastore).delete(path)
+    place, detail = datastore.workspace, {"path": path}
+    audit(user, "datastore.file.delete", workspace=place, object=datastore, detail=detail, request=request)
 
 
 def names_in(definition: dict[str, Any]) -> set[str]:

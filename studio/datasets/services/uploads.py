@@ -22,7 +22,7 @@ from studio.accounts.models import User
 from studio.accounts.services import audit
 from studio.datasets.backends.base import Backend, StoreError
 from studio.datasets.models import Datastore, Upload
-from studio.datasets.services.datastores import store_open
+from studio.datasets.services.datastores import store_open, store_writable
 from studio.lib import storage
 from studio.lib.errors import AtelierError, Conflict, Invalid, TooLarge
 
@@ -55,13 +55,6 @@ def _full(error: StoreError) -> AtelierError:
     if error.code == "disk-full":
         return TooLarge(f"{error.detail} {error.hint}".strip())
     return error
-
-
-def _writable(datastore: Datastore) -> Backend:
-    store = store_open(datastore)
-    if not store.writable:
-        raise StoreError("read-only", _("%(name)s can only be read.") % {"name": datastore.name})
-    return store
 
 
 def _size(store: Backend, path: str) -> int | None:
@@ -110,7 +103,7 @@ def put_piece(
     path = storage.clean_relative(path)
     if not 0 <= total <= MAX_BYTES or not 0 <= offset <= total or length > total - offset:
         raise Invalid(_("The piece does not lie within the size that was announced."), field="Content-Range")
-    store = _writable(datastore)
+    store = store_writable(datastore)
     if not replace:
         _refuse_existing(store, path)
     rows = Upload.objects.filter(datastore=datastore, path=path, created_by=user)
@@ -239,18 +232,6 @@ def _pieces(stream: IO[bytes], skip: int, length: int, renew: Callable[[], None]
         renew()
         if len(piece) > dropped:
             yield piece[dropped:]
-
-
-def file_delete(
-    datastore: Datastore, path: str, *, user: User | None, by_person: bool = True, request: HttpRequest | None = None
-) -> None:
-    """Delete a file, or a folder with all below it. Raises StoreError."""
-    path = storage.clean_relative(path)
-    _writable(datastore).delete(path)
-    if by_person:
-        detail = {"path": path}
-        place = datastore.workspace
-        audit(user, "datastore.file.delete", workspace=place, object=datastore, detail=detail, request=request)
 
 
 def _abort(store: Backend, row: Upload) -> bool:
