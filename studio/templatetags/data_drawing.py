@@ -44,7 +44,7 @@ def figure(value: Any) -> str:
     if isinstance(value, int):
         return str(number_format(value, use_l10n=True, force_grouping=True))
     if isinstance(value, float):
-        if value.is_integer() and abs(value) < 1e15:
+        if value.is_integer() and abs(value) < 1e9:
             return figure(int(value))
         return f"{value:.6g}"
     return visible(str(value))
@@ -78,11 +78,11 @@ def _card(index: int, column: dict[str, Any], rows: int) -> dict[str, Any]:
     share = _share(missing, rows or count + missing)
     facts = [(_("Distinct"), figure(column.get("distinct")))]
     if column.get("min") is not None:
-        facts.append((_("Smallest"), figure(column.get("min"))))
+        facts.append((_("Smallest"), _short(column["min"])))
     facts += [(str(label), figure(quantiles[name])) for name, label in _MIDDLE if quantiles.get(name) is not None]
-    for name, label in (("max", _("Largest")), ("mean", _("Mean")), ("std", _("Standard deviation"))):
+    for name, label in (("max", _("Largest")), ("mean", _("Mean")), ("std", _("Std. deviation"))):
         if column.get(name) is not None:
-            facts.append((label, figure(column[name])))
+            facts.append((label, _short(column[name])))
     return {
         "id": f"profile-{index}",
         "name": visible(str(column.get("name", ""))),
@@ -96,6 +96,14 @@ def _card(index: int, column: dict[str, Any], rows: int) -> dict[str, Any]:
         "top": _top(column.get("top") or [], count),
         "bins": bins(column.get("histogram")),
     }
+
+
+def _short(value: Any) -> str:
+    """A fact of a card: long text is cut."""
+    if value == "":
+        return _("empty")
+    text = figure(value)
+    return text if len(text) <= 60 else text[:60] + "…"
 
 
 def _top(top: Sequence[Sequence[Any]], count: int) -> list[dict[str, Any]]:
