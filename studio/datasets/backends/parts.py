@@ -12,7 +12,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, ClassVar, TypeVar, cast
 
 from django.utils.translation import gettext as _
 
@@ -363,7 +363,7 @@ class ReadOnly:
     """The writing half of the interface, for kinds that cannot be written."""
 
     writable = False
-    label: Any = ""
+    label: ClassVar[Any] = ""
 
     def _refuse(self, path: str) -> StoreError:
         text = _("A datastore of this kind (%(kind)s) can only be read.") % {"kind": self.label}
