@@ -25,6 +25,8 @@ from studio.datasets.jobs import setting_up
 from studio.lib.names import visible
 
 LISTED = 2000  # files of a definition that a look asks for; its first rows come from the first of them
+ASKED = 100  # the same where each of them costs a request
+QUERIED, SEARCHED = 1001, 200_000  # rows of a query: those that are shown, and those that steps choose from
 LONGEST_TEXT = 500
 LONGEST_BYTES = 64
 CUT = "…"
@@ -52,10 +54,11 @@ class Watched:
         key = json.dumps([definition.get("source"), definition.get("type")], sort_keys=True, default=str)
         if key not in self._listed:
             self.note(_place((definition["source"].get("paths") or [{}])[0]))
-            self._listed[key] = list(self._source.files(definition, limit=LISTED + 1))
+            most = ASKED if any("url" in path for path in definition["source"].get("paths") or []) else LISTED
+            self._listed[key] = list(self._source.files(definition, limit=most))
             if self._listed[key]:
                 self.note(self._listed[key][0].path)
-        found = self._listed[key][:LISTED]
+        found = self._listed[key]
         return found if limit is None else found[:limit]
 
     def open(self, file: Any) -> BinaryIO:
@@ -66,6 +69,12 @@ class Watched:
     def fetch(self, file: Any) -> str:
         self.note(file.path)
         return str(self._source.fetch(file))
+
+    def query(self, definition: dict[str, Any], limit: int | None = None) -> str:
+        """A look never asks for all rows of a query."""
+        self.note(str(definition["source"]["query"]["datastore"]))
+        most = SEARCHED if definition.get("steps") else QUERIED
+        return str(self._source.query(definition, limit=min(limit or most, most)))
 
 
 def _place(path: dict[str, Any]) -> str:
@@ -168,7 +177,7 @@ def look(job: dict[str, Any], source: Watched) -> dict[str, Any]:
         **result,
         "signature": signature(files) if files else "",
         "files": len(files),
-        "more_files": len(files) >= LISTED,
+        "more_files": len(files) in (ASKED, LISTED),
         "bytes": sum(file.size or 0 for file in files),
         "first_files": [visible(file.path) for file in files[:5]],
     }

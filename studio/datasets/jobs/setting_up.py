@@ -32,12 +32,9 @@ def secret_json(name: str) -> dict[str, Any]:
 
 def make_source(stores: dict[str, dict[str, Any]]) -> Any:
     """The files behind a definition. ``stores``: {datastore name: {"kind", "config", "secrets"}}."""
-    from studio.datasets.backends import registry
     from studio.datasets.sources import BackendSource
 
-    return BackendSource(
-        {name: registry.make(one["kind"], one["config"], one["secrets"]) for name, one in stores.items()}
-    )
+    return BackendSource(stores)
 
 
 def sign(definition: dict[str, Any], signatures: dict[str, str]) -> dict[str, Any]:
