@@ -14,14 +14,14 @@ from typing import Any
 
 TRUE = ("true", "t", "yes", "y", "1")
 FALSE = ("false", "f", "no", "n", "0")
-SPACES = " \t"
+SPACES = " \t\n\r\v\f"
 MISSING_WORDS = frozenset(("na", "n/a", "nan", "null", "none", "?", "-", "#n/a"))
-INTEGER = r"[+-]?[0-9]+"
-NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
-SPECIAL = r"[+-]?(inf|infinity)"
+INTEGER = r"[+-]?[0-9]+(_[0-9]+)*"
+NUMBER = r"[+-]?([0-9]+(_[0-9]+)*\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+SPECIAL = r"[+-]?(?i:inf|infinity|nan)"
 MOMENT = (
     r"([0-9]{4})[-/]([0-9]{1,2})[-/]([0-9]{1,2})"
-    r"([ T]([0-9]{1,2}):([0-9]{2})(:([0-9]{2})(\.[0-9]{1,9})?)? ?(Z|UTC|[+-][0-9]{2}:?[0-9]{2})?)?"
+    r"([ T]([01]?[0-9]|2[0-3]):([0-5][0-9])(:([0-5][0-9])(\.[0-9]{1,9})?)? ?(Z|UTC|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
 EXACT = 1 << 53  # up to here a float holds every integer
 FORMATS = (  # tried in this order where a column is not ISO
@@ -37,7 +37,7 @@ FORMATS = (  # tried in this order where a column is not ISO
 )
 _integer = re.compile(INTEGER)
 _number = re.compile(NUMBER)
-_special = re.compile(SPECIAL, re.IGNORECASE)
+_special = re.compile(SPECIAL)
 _moment = re.compile(MOMENT)
 
 
