@@ -30,8 +30,7 @@ def run_details(run: Run) -> dict[str, Any]:
         "startTimeUtc": run.started_at.isoformat() if run.started_at else None,
         "endTimeUtc": run.ended_at.isoformat() if run.ended_at else None,
         "properties": dict(run.property_rows.order_by("key").values_list("key", "value")),
-        "inputDatasets": [],
-        "outputDatasets": [],
+        **_datasets(run),
         "runDefinition": _definition(run),
         "logFiles": {name: f"{portal}files/{name}" for name in files},
         "submittedBy": run.created_by.label if run.created_by else None,
@@ -51,6 +50,35 @@ def run_details(run: Run) -> dict[str, Any]:
         "outputBytes": run.output_bytes,
         "portalUrl": portal,
     }
+
+
+def _datasets(run: Run) -> dict[str, list[dict[str, Any]]]:
+    """``inputDatasets`` and ``outputDatasets`` as v1 gives them. One query."""
+    found: dict[str, list[dict[str, Any]]] = {"inputDatasets": [], "outputDatasets": []}
+    for row in run.data.select_related("version__dataset").order_by("pk"):
+        version = row.version
+        identifier = {"savedId": str(version.pk)} if version is not None else {}
+        if version is not None and version.dataset is not None:
+            identifier |= {"registeredId": str(version.dataset.pk), "registeredVersion": str(version.version)}
+        mode = row.mode.capitalize() if row.mode != "hdfs" else "Hdfs"
+        details: dict[str, Any] = {"mechanism": mode, "pathOnCompute": row.settings.get("path_on_compute")}
+        entry: dict[str, Any] = {"dataset": {"id": str(version.pk) if version else None, "name": row.label or None}}
+        if row.direction == "in":
+            consumption = {"type": "RunInput", "inputName": row.name}
+            found["inputDatasets"].append(
+                {
+                    **entry,
+                    "consumptionDetails": {**consumption, **details},
+                    "inputDetails": {"inputName": row.name, **details},
+                }
+            )
+            continue
+        to = {"datastore": row.settings.get("store"), "path": row.settings.get("to")}
+        output = {"outputName": row.name, "mechanism": mode, "destination": to}
+        found["outputDatasets"].append(
+            {**entry, "identifier": identifier, "outputType": "RunOutput", "outputDetails": output}
+        )
+    return found
 
 
 def _definition(run: Run) -> dict[str, Any]:

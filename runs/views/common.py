@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _l
 
 from compute import selectors as compute_selectors
 from compute import states
+from compute.data.progress import transfer_notes
 from compute.logs.store import LogFile
 from compute.models import Unit
 from compute.templatetags.logs import plain
@@ -71,6 +72,10 @@ NEXT_STEPS = {
     "Refused": _l("The compute target refused it. Check the target, then resubmit."),
     "CannotStart": _l("It never started, so nothing of it ran. Put the cause right, then resubmit."),
     "InternalError": _l("The studio is at fault, not the script. Resubmit; if it comes again, tell whoever runs it."),
+    "InputFailed": _l("An input could not be had, so nothing of the script ran. Put the cause right, then resubmit."),
+    "OutputUploadFailed": _l(
+        "The script ended well, but what it made is not where it should be. Nothing is lost: it is in the run's folder."
+    ),
     "Lost": _l("Its machine or its process is gone. Nothing of the script is at fault. Resubmit it."),
 }
 TAIL_BYTES = 4096
@@ -104,7 +109,10 @@ def error_of(run: Run) -> dict[str, Any] | None:
 def stages_of(unit: Unit) -> list[dict[str, Any]]:
     """The unit's timeline with times as datetimes; the last stage carries the colour of how it ended."""
     stages = compute_selectors.unit_timeline(unit)
+    notes = transfer_notes(unit)
     for stage in stages:
+        if text := notes.get(stage["key"]):
+            stage["note"] = f"{stage['note']} {text}".strip()
         started = stage["started_at"]
         stage["started_at"] = dt.datetime.fromtimestamp(started, dt.UTC) if started is not None else None
     if stages and unit.state in {states.FAILED, states.LOST, states.CANCELED}:

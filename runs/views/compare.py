@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET
 from compute.models import EnvironmentBuild
 from runs import diff
 from runs.models import MetricSeries, Run, RunParameter, RunTag
+from runs.selectors_data import input_labels
 from runs.views import common
 from runs.views.detail import packages_of, recipe_text
 from studio.accounts.access import WorkspaceRequest, workspace_page
@@ -83,7 +84,7 @@ def _suggestions(request: WorkspaceRequest, runs: list[Run]) -> list[Run]:
 
 
 def _table(request: WorkspaceRequest, runs: list[Run]) -> dict[str, Any]:
-    """Sections of rows; each row has one value per run and says whether they differ. Four queries."""
+    """Sections of rows; each row has one value per run and says whether they differ. Five queries."""
     ids = [run.pk for run in runs]
     by_run: dict[str, dict[int, dict[str, Any]]] = {"param": {}, "metric": {}, "tag": {}}
     for run_id, name, value in RunParameter.objects.filter(run__in=ids).values_list("run_id", "name", "value"):
@@ -96,6 +97,10 @@ def _table(request: WorkspaceRequest, runs: list[Run]) -> dict[str, Any]:
         by_run["tag"].setdefault(run_id, {})[key] = "✓" if text is None else text
     titles = {"param": _("Parameters"), "metric": _("Metrics"), "tag": _("Tags")}
     sections = [{"title": _("Run"), "kind": "run", "rows": _facts(runs)}]
+    inputs = input_labels(runs)
+    names = sorted({name for found in inputs.values() for name in found})
+    rows = [_compared(name, [inputs.get(run.pk, {}).get(name) for run in runs]) for name in names]
+    sections.append({"title": _("Inputs"), "kind": "input", "rows": rows})
     for kind, values in by_run.items():
         names = sorted({name for found in values.values() for name in found})
         rows = [

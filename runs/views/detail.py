@@ -10,8 +10,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from compute.models import EnvironmentBuild
-from runs import selectors
+from runs import selectors, selectors_data
 from runs.models import MetricSeries, Run
+from runs.services.data import replaced
 from runs.views import common
 from studio.accounts.access import WorkspaceRequest, workspace_page
 from studio.lib.htmx import render_page
@@ -27,9 +28,20 @@ def run_detail(request: WorkspaceRequest, run_id: str) -> HttpResponse:
     context = _overview(run) | {
         "properties": list(run.property_rows.order_by("key")),
         "tags_list": list(run.tag_rows.order_by("key")),
-        "command_line": " ".join(run.command) if run.command else "",
+        "command_line": " ".join(readable(run, run.command)) if run.command else "",
+        "argument_words": readable(run, run.arguments),
     }
     return common.run_page(request, run, "overview", context)
+
+
+def readable(run: Run, words: list[str]) -> list[str]:
+    """Words of a command with the names of datasets instead of their tokens."""
+    if not any("${{" in word for word in words):
+        return words
+    names = {
+        (f"{row.direction}puts", row.name): (row.label if row.direction == "in" else row.name) for row in run.data.all()
+    }
+    return [replaced(word, names) for word in words]
 
 
 def _overview(run: Run) -> dict[str, Any]:
@@ -37,11 +49,13 @@ def _overview(run: Run) -> dict[str, Any]:
     series = list(MetricSeries.objects.filter(run=run).order_by("name")[: MAX_CARDS + 1])
     scalars = [row for row in series if row.kind in {"scalar", "list"} and row.last is not None]
     parameters = list(run.parameters.order_by("name"))
+    data = selectors_data.run_data(run)
     children = list(run.children.select_related("experiment").order_by("id")[:MAX_CHILDREN])
     version = common.digest_of(
         [(row.name, row.count) for row in series],
         [(row.name, row.value) for row in parameters],
         [(child.pk, child.status) for child in children],
+        [(row["name"], row["state"], row["text"], row["label"], row["value"]) for row in data],
         run.output_bytes,
         run.status,
     )
@@ -51,6 +65,7 @@ def _overview(run: Run) -> dict[str, Any]:
         "series_count": len(series),
         "parameters": parameters,
         "children": children,
+        "data_rows": data,
         "overview_version": version,
     }
 
