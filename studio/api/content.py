@@ -7,14 +7,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from atelier.data.sources import DataFile, Source
+from atelier.data.sources import DataFile
+from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from studio.datasets.backends.base import Backend, Entry, StoreError
+from studio.datasets.sources import BackendSource
 from studio.lib.responses import ByteStream, file_response, harden, media_type, parse_range
 
-PIECE = 1 << 20
+KEPT_S = 600  # for which the result of a query can be gone on with
 Stream = Callable[[int, int | None], Iterator[bytes]]
 
 
@@ -82,28 +84,18 @@ def _body(request: HttpRequest, entry: Entry, stream: Stream, tag: str, content_
     return response
 
 
-def source_response(request: HttpRequest, source: Source, file: DataFile) -> HttpResponseBase:
-    """As ``store_response`` for a file of a dataset, read through its source."""
-
-    def stream(offset: int, length: int | None) -> Iterator[bytes]:
-        left = length
-        with source.open(file) as opened:
-            opened.seek(offset)
-            while left is None or left > 0:
-                piece = opened.read(PIECE if left is None else min(PIECE, left))
-                if not piece:
-                    break
-                left = None if left is None else left - len(piece)
-                yield piece
-        if left:
-            raise StoreError("incomplete", f"{file.path} ended {left} bytes early.", path=file.path, retry=True)
-
-    return streamed(request, Entry(file.name, size=file.size, etag=file.etag), stream, attachment=True)
+def source_response(request: HttpRequest, source: BackendSource, file: DataFile) -> HttpResponseBase:
+    """As ``store_response`` for a file of a dataset, which stays the one that was listed or is an error."""
+    entry = Entry(file.name, size=file.size, etag=file.etag)
+    return streamed(request, entry, lambda start, length: source.stream(file, start, length), attachment=True)
 
 
 def query_response(
-    request: HttpRequest, source: Any, definition: dict[str, Any], limit: int | None
+    request: HttpRequest, source: BackendSource, opened: dict[str, Any], limit: int | None, *, key: str
 ) -> HttpResponseBase:
-    """The result of a query as a file. It is removed once it is open: what is sent of it stays readable."""
-    result = Path(source.query(definition, limit))
+    """The result of a query as a Parquet file. Who goes on with a range of it gets the result that it began with."""
+    kept = f"data.query.{key}.{limit}"
+    known = cache.get(kept) if request.method == "HEAD" or "Range" in request.headers else None
+    result = Path(known) if known and Path(known).is_file() else Path(source.query(opened, limit))
+    cache.set(kept, str(result), KEPT_S)
     return file_response(request, result, name=f"query{result.suffix}")

@@ -142,7 +142,10 @@ OPERATIONS: dict[str, tuple[Who, dict[str, Any]]] = {
         WRITE_UNIT,
         body(raw=b"hello", kind="application/octet-stream", name=_STORE, path="up/new.txt"),
     ),
-    f"DELETE {_W}/datastores/{{name}}/content/{{path}}": (WRITE_PAST, body(name=_STORE, path="iris/none.csv")),
+    f"DELETE {_W}/datastores/{{name}}/content/{{path}}": (
+        (401, 404, 403, 404, 404, 403),  # who may is told that there is no such file
+        body(name=_STORE, path="iris/none.csv"),
+    ),
     f"GET {_W}/datasets": (READ_UNIT, body()),
     f"POST {_W}/datasets": (WRITE_UNIT, body({"name": "other", "definition": _DEFINITION})),
     f"GET {_W}/datasets/{{name}}": (READ_UNIT, body(name="iris")),

@@ -88,8 +88,7 @@ def _listed(
         raise Invalid(_("after is the next of the page before."), field="after")
     source = datasets.source_of(workspace, opened)
     start, most = int(after or 0), min(limit or PAGE, PAGE)
-    signed = {path["url"] for path in datasets.split(opened)[0]["source"].get("paths") or [] if path.get("signed")}
-    if signed and version is None:
+    if version is None and datasets.split(opened)[1]:
         raise Invalid(
             _("An address of the definition needs a key: save it (data/definitions), and list the files of that."),
             field="definition",
@@ -98,7 +97,7 @@ def _listed(
     here = _is_here(request)
     files = []
     for index, file in enumerate(found[:most], start):
-        hidden = file.ref.get("url", "").partition("?")[0] in signed
+        hidden = datasets.has_key(file.ref.get("url", ""))
         files.append(_file_out(file, here=here, href=f"data/{version.pk}/content/{index}" if hidden else None))
     return {"files": files, "next": str(start + most) if len(found) > most else None}
 
@@ -177,7 +176,8 @@ def data_content(
     version = version_of(request, workspace, id)
     opened = datasets.opened_definition(version)
     if opened["source"]["kind"] == "sql" and index == 0:
-        return query_response(request, datasets.source_of(version.workspace, opened), opened, limit)
+        source = datasets.source_of(version.workspace, opened)
+        return query_response(request, source, opened, limit, key=str(version.pk))
     return _file_content(request, version, opened, index)
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "dataset_archive", "dataset_delete", "dataset_register", "dataset_update", "datasets_page", "definition_check",
-    "definition_save", "joined", "opened_definition", "source_for", "source_of", "split", "version_by_id",
+    "definition_save", "has_key", "joined", "opened_definition", "source_for", "source_of", "split", "version_by_id",
     "version_get", "version_update",
 ]  # fmt: skip
 
@@ -45,7 +45,9 @@ _KEYS = re.compile(
 _LONG = 16
 
 
-def _is_key(query: str) -> bool:
+def has_key(url: str) -> bool:
+    """Whether the query of an address opens it, so that people are not shown it."""
+    query = url.partition("?")[2]
     return any(_KEYS.fullmatch(name) or len(value) >= _LONG for name, value in parse_qsl(query, keep_blank_values=True))
 
 
@@ -54,7 +56,7 @@ def split(definition: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     bare, found = copy.deepcopy(definition), {}
     for index, path in enumerate(bare["source"].get("paths") or []):
         url, mark, query = str(path.get("url", "")).partition("?")
-        if mark and _is_key(query):
+        if mark and has_key(path["url"]):
             path["url"], path["signed"] = url, True
             found[str(index)] = query
     return bare, found
