@@ -82,8 +82,9 @@ class _Register:
         description: str = "",
         **options: Any,
     ) -> Datastore:
-        """A web server's folder. ``username`` and ``password`` or ``token`` where it asks for them."""
-        secrets = {name: options.pop(name) for name in ("password", "token") if name in options}
+        """A web server's folder. Where the server asks: ``user`` and ``password``, or ``header_name`` and
+        ``header_value``, a header that each request carries."""
+        secrets = {name: options.pop(name) for name in ("password", "header_value") if name in options}
         config = {"url": url, **options}
         return _made(workspace, datastore_name, "http", config, secrets, description, overwrite, not skip_validation)
 
@@ -108,13 +109,12 @@ class _Register:
         workspace: Workspace,
         datastore_name: str,
         path: str,
-        read_only: bool = False,
         overwrite: bool = False,
         skip_validation: bool = False,
         description: str = "",
     ) -> Datastore:
         """A folder of the studio's machine, or one that is mounted there (NFS)."""
-        config = {"path": str(path), "read_only": read_only}
+        config = {"path": str(path)}
         return _made(workspace, datastore_name, "local", config, {}, description, overwrite, not skip_validation)
 
     @staticmethod

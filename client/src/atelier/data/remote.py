@@ -249,6 +249,8 @@ class RangedFile(io.RawIOBase):
     def __init__(self, address: Any, size: int | None = None) -> None:
         self._address, self._size, self._etag = address, size, ""
         self._at, self._held, self._from = 0, b"", 0
+        self._stream: Answer | None = None  # of a server without ranges
+        self._streamed = 0  # bytes that were read from it
 
     def readable(self) -> bool:
         return True
@@ -283,49 +285,72 @@ class RangedFile(io.RawIOBase):
             return len(piece)
         return 0
 
+    def close(self) -> None:
+        self._end_stream()
+        super().close()
+
     def _load(self, start: int, wanted: int) -> None:
-        """Hold the bytes from ``start`` on; asked again where the connection broke before they were all there."""
+        """Hold bytes from ``start`` on; asked again where the connection broke before any came."""
         for attempt in range(1, ATTEMPTS + 1):
-            answer = ask(self._address, start, start + max(wanted, _AHEAD) - 1)
+            why = "the connection ended before the end of the file"
             try:
-                if self._take(answer, start):
+                if self._stream is None or self._streamed > start:
+                    self._ask(start, max(wanted, _AHEAD))
+                elif self._follow(start, max(wanted, _AHEAD)):
                     return
-                why = "the connection ended before the end of the range"
+                if self._from <= start < self._from + len(self._held) or start >= (self._size or 0):
+                    return
             except _BROKEN as error:
                 why = reason(error)
-            finally:
-                answer.close()
+            self._end_stream()
             if attempt == ATTEMPTS:
                 raise failed(self._address.shown, f"{why}, {ATTEMPTS} times")
             pause(attempt)
 
-    def _take(self, answer: Answer, start: int) -> bool:
-        if answer.status == 416:  # an empty file has no range
-            self._size, self._held, self._from = self._size or 0, b"", start
-            return True
-        if answer.etag and self._etag and answer.etag != self._etag:
-            raise failed(self._address.shown, "it was changed while it was read")
-        self._etag = self._etag or answer.etag
-        _same(self._address.shown, self._size, answer.total)
-        if answer.status != 206:
-            return self._take_all(answer)
-        expected = answer.length
-        held = answer.read(expected) if expected is not None else answer.read()
-        if expected is not None and len(held) < expected:
-            return False
-        self._held, self._from = held, answer.begins
-        if self._size is None:
-            self._size = answer.total if answer.total is not None else answer.begins + len(held)
-        return bool(held) or start >= (self._size or 0)
+    def _ask(self, start: int, count: int) -> None:
+        """One range; a server without ranges is read from its beginning, and the stream is kept for what follows."""
+        self._end_stream()
+        answer = ask(self._address, start, start + count - 1)
+        try:
+            if answer.status == 416:  # an empty file has no range
+                self._size, self._held, self._from = self._size or 0, b"", start
+                return
+            if answer.etag and self._etag and answer.etag != self._etag:
+                raise failed(self._address.shown, "it was changed while it was read")
+            self._etag = self._etag or answer.etag
+            _same(self._address.shown, self._size, answer.total)
+            self._size = answer.total if self._size is None else self._size
+            if answer.status == 200:
+                self._stream, self._streamed = answer, 0
+                self._follow(start, count)
+                return
+            length = answer.length  # what came of a range before it broke off is good
+            self._held, self._from = answer.read(length) if length is not None else answer.read(), answer.begins
+            if self._size is None:
+                self._size = answer.begins + len(self._held)
+        finally:
+            if self._stream is not answer:
+                answer.close()
 
-    def _take_all(self, answer: Answer) -> bool:
-        """The server has no ranges: the whole file is held."""
-        held = answer.read()
-        if answer.length is not None and len(held) < answer.length:
-            return False
-        _same(self._address.shown, self._size, len(held))
-        self._held, self._from, self._size = held, 0, len(held)
-        return True
+    def _follow(self, start: int, count: int) -> bool:
+        """Read on in the stream, to ``start`` and what comes after it."""
+        assert self._stream is not None  # noqa: S101 - callers look
+        while self._streamed < start:
+            skipped = self._stream.read(min(_PIECE, start - self._streamed))
+            if not skipped:
+                return False
+            self._streamed += len(skipped)
+        held = self._stream.read(count)
+        self._held, self._from = held, start
+        self._streamed += len(held)
+        if not held and self._size is None:  # a server that does not say how long the file is
+            self._size = self._streamed
+        return bool(held)
+
+    def _end_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
 
 
 def remote_open(address: Any, size: int | None = None) -> io.BufferedReader:

@@ -4,6 +4,7 @@ by ranges or whole over HTTP where they do not."""
 from __future__ import annotations
 
 import os
+import uuid
 from itertools import groupby
 from typing import Any, BinaryIO, Iterator, Sequence
 from urllib.parse import unquote, urlsplit
@@ -18,7 +19,8 @@ AT_ONCE = 8  # files fetched at a time
 class StudioSource:
     """``workspace`` is None for definitions that have addresses of the web and local paths only.
 
-    ``origin`` is the id of a version with the same query. ``stores``: datastores whose folders are on this machine.
+    ``origin`` is the id of a version with the same paths or query. ``stores``: datastores whose folders are on this
+    machine.
     """
 
     def __init__(self, workspace: Any, origin: str | None = None, stores: dict[str, str] | None = None) -> None:
@@ -38,7 +40,11 @@ class StudioSource:
             yield file
 
     def _all(self, definition: dict[str, Any], limit: int | None) -> Iterator[DataFile]:
-        for home, group in groupby(definition["source"].get("paths") or [], self._home):
+        paths = definition["source"].get("paths") or []
+        if any(path.get("signed") for path in paths):  # the studio has their keys, and reads them for us
+            yield from self._listed("GET", f"data/{self._version(definition)}/files", None, limit)
+            return
+        for home, group in groupby(paths, self._home):
             entries = list(group)
             if home == "web":
                 for entry in entries:
@@ -47,20 +53,20 @@ class StudioSource:
                 yield from self._local.files(_only(definition, entries), limit)
             else:
                 body = {"definition": _only(definition, entries)}
-                yield from self._listed(body, limit)
+                yield from self._listed("POST", "data/files", body, limit)
 
     def _home(self, entry: dict[str, Any]) -> str:
-        if "url" in entry:  # the key of a signed one is with the studio, which reads it for us
-            return "studio" if entry.get("signed") else "web"
+        if "url" in entry:
+            return "web"
         return "local" if "local" in entry or entry["datastore"] in self._local.stores else "studio"
 
-    def _listed(self, body: dict[str, Any], limit: int | None) -> Iterator[DataFile]:
+    def _listed(self, method: str, path: str, body: dict[str, Any] | None, limit: int | None) -> Iterator[DataFile]:
         if self._workspace is None:
             raise DataError("The dataset's files lie in a datastore, and it belongs to no workspace.", "source")
         after = None
         while True:
             asked: dict[str, Any] = {"after": after, "limit": limit}
-            page = self._workspace._call("POST", "data/files", params=asked, data=body)
+            page = self._workspace._call(method, path, params=asked, data=body)
             for item in page["files"]:
                 yield self._file(item)
             after = page.get("next")
@@ -120,11 +126,25 @@ class StudioSource:
         """The rows of a query, run by the studio, as a Parquet file here."""
         if self._workspace is None:
             raise DataError("The query is one of a datastore, and the dataset belongs to no workspace.", "source")
-        version = self._origin
-        if version is None:
-            version = str(self._workspace._call("POST", "data/definitions", data={"definition": definition})["id"])
-        items = self._workspace._call("GET", f"data/{version}/files", params={"limit": limit})["files"]
-        return self.fetch(self._file(items[0]))
+        path = f"data/{self._version(definition)}/files"
+        result = self._file(self._workspace._call("GET", path, params={"limit": limit})["files"][0])
+        address = self._address(result)
+        # A query is asked again each time: what it gives changes without a sign.
+        mark = uuid.uuid4().hex
+        return os.fspath(
+            cache.kept(address.identity, result.name, None, mark, lambda target: remote.bring(address, target))
+        )
+
+    def _version(self, definition: dict[str, Any]) -> str:
+        """The id under which the studio has this definition's source."""
+        if self._workspace is None:
+            raise DataError(
+                "The keys of the dataset's addresses are with the studio, and it has no workspace.", "source"
+            )
+        if self._origin is None:
+            saved = self._workspace._call("POST", "data/definitions", data={"definition": definition})
+            self._origin = str(saved["id"])
+        return self._origin
 
 
 def _only(definition: dict[str, Any], entries: list[dict[str, Any]]) -> dict[str, Any]:
