@@ -118,7 +118,8 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
         folder = Path(raw) / "files"
         for name in ("files", "data", "tmp"):
             (Path(raw) / name).mkdir()
-        words = {"path": folder / "big.parquet", "rows": rows, "tmp": Path(raw) / "tmp"}
+        path = folder / "big.parquet"
+        words: dict[str, Any] = {"path": path, "rows": rows, "tmp": Path(raw) / "tmp"}
         words |= {"threads": threads, "memory": MEMORY}
         _measured([sys.executable, "-c", MAKE.format(**words)])
         best: dict[str, dict[str, Any]] = {}
@@ -130,7 +131,7 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
             for name, one in found.items():
                 if name not in best or one["seconds"] < best[name]["seconds"]:
                     best[name] = one
-        size = words["path"].stat().st_size
+        size = path.stat().st_size
     result = best["profile"].pop("result")
     if result["rows"] != rows or len(result["columns"]) != 10:
         raise RuntimeError(f"the profile counted {result['rows']} rows, {len(result['columns'])} columns")

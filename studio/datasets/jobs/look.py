@@ -8,6 +8,7 @@ Reads one JSON object from its standard input: {"what": "preview"|"inspect", "de
 from __future__ import annotations
 
 import base64
+import codecs
 import datetime as dt
 import decimal
 import hashlib
@@ -27,6 +28,7 @@ from studio.lib.names import visible
 LISTED = 2000  # files of a definition that a look asks for; its first rows come from the first of them
 ASKED = 100  # the same where each of them costs a request
 QUERIED, SEARCHED = 1001, 200_000  # rows of a query: those that are shown, and those that steps choose from
+HEAD = 64 << 10
 LONGEST_TEXT = 500
 LONGEST_BYTES = 64
 CUT = "…"
@@ -121,15 +123,17 @@ def _inside(value: Any) -> str:
     return base64.b64encode(value).decode() if isinstance(value, (bytes, bytearray)) else str(value)
 
 
-def _files_result(job: dict[str, Any], definition: dict[str, Any], files: list[Any]) -> dict[str, Any]:
+def _files_result(job: dict[str, Any], definition: dict[str, Any], source: Watched) -> dict[str, Any]:
     """A dataset of files shows its files."""
-    shown = files[: job["rows"]]
+    from atelier.data import engine
+
+    found = list(engine.files(definition, source, limit=job["rows"] + 1))
     return {
         "definition": definition,
         "columns": [{"name": "path", "type": "string"}, {"name": "size", "type": "integer"}],
-        "rows": [[cell(file.name or file.path), file.size] for file in shown],
+        "rows": [[cell(file.name or file.path), file.size] for file in found[: job["rows"]]],
         "problems": [],
-        "more_rows": len(files) > len(shown),
+        "more_rows": len(found) > job["rows"],
     }
 
 
@@ -138,7 +142,9 @@ def _table_result(job: dict[str, Any], definition: dict[str, Any], source: Watch
 
     problems: list[dict[str, Any]] = []
     if job["what"] == "inspect":
-        definition, problems = _settled(engine.infer(definition, source))
+        problems = _first_bytes(definition, source)
+        definition, seen = _settled(engine.infer(definition, source))
+        problems += seen
     found = engine.preview(definition, source, rows=job["rows"])
     width = max(1, min(job["columns"], len(found.columns)))
     height = max(1, min(job["rows"], job["cells"] // width))
@@ -150,6 +156,26 @@ def _table_result(job: dict[str, Any], definition: dict[str, Any], source: Watch
         "problems": problems + [p for p in map(dict, found.problems) if p not in problems],
         "more_rows": len(found.rows) > len(rows) or not found.complete,
     }
+
+
+def _first_bytes(definition: dict[str, Any], source: Watched) -> list[dict[str, Any]]:
+    """What the beginning of the first file says of an encoding that was not chosen: nothing that a row would show."""
+    from atelier.data import errors, tables
+
+    options = definition["source"]
+    encoding = str(options.get("encoding", "")).replace("-", "").lower()
+    files = source.files(definition, limit=1) if options["kind"] in ("delimited", "json_lines") else []
+    if not files or encoding.startswith(("utf16", "utf32")):
+        return []
+    with tables.opened(source, files[0]) as stream:
+        head = stream.read(HEAD)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = "The file begins with the mark of UTF-16: choose the encoding utf-16."
+    elif b"\0" in head:
+        text = "There are NUL bytes in it: it is in UTF-16 or UTF-32, or it is no text."
+    else:
+        return []
+    return [errors.problem("bytes", text, file=files[0].path, line=head[: head.find(b"\0") + 1].count(b"\n") + 1)]
 
 
 def _settled(inferred: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -169,7 +195,7 @@ def look(job: dict[str, Any], source: Watched) -> dict[str, Any]:
         if job.get("known") and job["known"] == signature(files):
             return {"k": "same"}
     if definition["type"] == "file":
-        result = _files_result(job, definition, files)
+        result = _files_result(job, definition, source)
     else:
         result = _table_result(job, definition, source)
     return {

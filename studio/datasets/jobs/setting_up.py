@@ -67,7 +67,10 @@ def explain(error: BaseException, reading: str = "") -> dict[str, Any]:
         return {**found, "message": str(error.detail), "kind": str(error.code), "hint": hint, "field": field}
     if isinstance(error, AzureMLException):
         kind = str(getattr(error, "kind", "") or "unreadable")
-        return {**found, "message": str(error), "kind": kind}
+        message = str(error)
+        if reading and not file and kind != "definition":
+            message = f"{reading}: {message}"
+        return {**found, "message": message, "kind": kind}
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryException":
         what = f"{reading} needs" if reading else "It needs"
         hint = "An administrator can give it more: ATELIER_PROFILE_MEMORY."
