@@ -115,7 +115,7 @@ class Answer:
         return self.length is not None or "chunked" in self.raw.headers.get("transfer-encoding", "").lower()
 
     def head(self) -> Head:
-        with contextlib.suppress(ValueError, TypeError, IndexError):
+        with contextlib.suppress(KeyError, ValueError, TypeError, IndexError):
             when = email.utils.parsedate_to_datetime(self.raw.headers["last-modified"]).timestamp()
             return self._head(when)
         return self._head(None)
