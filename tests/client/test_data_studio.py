@@ -1,0 +1,396 @@
+"""Datastores and datasets as scripts use them, against a real studio with real runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.client.conftest import SOURCE, Script
+from tests.stack import Stack
+
+pytestmark = pytest.mark.services
+
+TITANIC = (
+    "PassengerId,Survived,Pclass,Name,Age\n"
+    '1,0,3,"Braund, Mr. Owen",22\n2,1,1,"Cumings, Mrs. John",38\n3,1,3,"Heikkinen, Miss. Laina",26\n4,0,3,Moran,\n'
+)
+
+# The pages' listings as they stand; only the addresses are of this machine.
+LOAD = """
+import azureml.dataprep as dprep
+
+dataflow_public = dprep.read_csv(
+    path='{web}/automl/UCI_Adult_train.csv')
+
+dataflow_with_token = dprep.read_csv(
+    path='{web}/testfiles/read_csv_duplicate_headers.csv?st=2018-06-15T23%3A01%3A42Z&se=2019-06-16T23%3A01%3A00Z&sp=r&sv=2017-04-17&sr=b&sig=ugQQCmeC2eBamm6ynM7wnI%2BI3TTDTM6z9RPKj4a%2FU6g%3D')
+"""
+SIGN_IN = """
+from azureml.core.authentication import ServicePrincipalAuthentication
+auth_sp = ServicePrincipalAuthentication(
+    tenant_id='<Azure Tenant ID>',
+    service_principal_id='<Azure AD Application ID>',
+    service_principal_password='<Azure AD Application Key>'
+)
+"""
+CREDENTIALS = """
+from azure.common.credentials import UserPassCredentials
+credentials = UserPassCredentials('user@domain.com', 'my_smart_password')
+"""
+WORKSPACE = """
+from azureml.core import Workspace
+
+ws = Workspace.from_config()
+"""
+INPUTS = """
+from azureml.core import Dataset
+
+datastore = ws.get_default_datastore()
+file_name = 'Titanic.csv'
+
+titanic_tabular_dataset = Dataset.Tabular.from_delimited_files(path=[(datastore, file_name)])
+step1_input1 = titanic_tabular_dataset.as_named_input("tabular_input")
+
+# Example only: it wouldn't make sense to duplicate input data, especially one as tabular and the other as files
+titanic_file_dataset = Dataset.File.from_files(path=[(datastore, file_name)])
+step1_input2 = titanic_file_dataset.as_named_input("file_input").as_hdfs()
+"""
+OUTPUT = """
+from azureml.data import HDFSOutputDatasetConfig
+step1_output = HDFSOutputDatasetConfig(destination=(datastore,"test")).register_on_complete(name="registered_dataset")
+"""
+# The page's dataprep.py does this with Spark.
+PREPARE = """
+import argparse, os
+parser = argparse.ArgumentParser()
+parser.add_argument("--tabular_input")
+parser.add_argument("--file_input")
+parser.add_argument("--output_dir")
+args = parser.parse_args()
+
+import socket
+def nowhere(*a, **k):
+    raise OSError("no network")
+connect, socket.socket.connect = socket.socket.connect, nowhere
+
+from azureml.core import Run, Dataset
+run_context = Run.get_context()
+dataset = Dataset.get_by_id(run_context.experiment.workspace,id=args.tabular_input)
+frame = dataset.to_pandas_dataframe()
+print("ROWS", len(frame), list(frame.columns), run_context.input_datasets["tabular_input"].id == args.tabular_input)
+assert os.environ["tabular_input"] == args.tabular_input
+assert os.environ["AZUREML_DATAREFERENCE_file_input"] == args.file_input, os.environ
+
+assert args.file_input.startswith("file://"), args.file_input
+text = open(args.file_input[len("file://"):]).read()
+print("FILE", len(text), run_context.input_datasets["file_input"].to_path())
+out = args.output_dir[len("file://"):]
+assert not os.path.exists(out)
+os.makedirs(out)
+open(os.path.join(out, "part-0.csv"), "w").write(text)
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("studio")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def token(stack: Stack) -> str:
+    """An owner's token for workspace ``main``."""
+    return stack.python(
+        "from studio.accounts.models import User\n"
+        "from studio.accounts.services import workspace_create\n"
+        "from studio.accounts.tokens import token_create\n"
+        "user = User.objects.create_user('ann', 'ann@example.test', 'correct-horse-battery')\n"
+        "workspace_create(name='main', title='Main', user=user)\n"
+        "print(token_create(user=user, name='tests')[1])"
+    ).split()[-1]
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A public web server on loopback with the files of the listings."""
+    folder = tmp_path_factory.mktemp("web")
+    (folder / "automl").mkdir()
+    (folder / "testfiles").mkdir()
+    (folder / "automl" / "UCI_Adult_train.csv").write_text("age,workclass\n39,State-gov\n50,Private\n")
+    (folder / "testfiles" / "read_csv_duplicate_headers.csv").write_text("a,b,a,a\n1,2,3,4\n5,6,7,8\n")
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, stack: Stack) -> Path:
+    place = tmp_path / "project"
+    (place / "code").mkdir(parents=True)
+    config = {"subscription_id": "s", "resource_group": "g", "workspace_name": "main", "endpoint": stack.url}
+    (place / "config.json").write_text(json.dumps(config))
+    (place / "Titanic.csv").write_text(TITANIC)
+    return place
+
+
+@pytest.fixture
+def user(script: Script, token: str, tmp_path: Path) -> Script:
+    script.env["ATELIER_TOKEN"] = token
+    script.env["ATELIER_CACHE"] = str(tmp_path / "cache")
+    return script
+
+
+def run(user: Script, folder: Path, *parts: str) -> str:
+    (folder / "listing.py").write_text("".join(parts))
+    return user("listing.py", cwd=folder, timeout=300).stdout
+
+
+def found(out: str) -> Any:
+    return json.loads(next(line for line in out.splitlines() if line.startswith("FOUND "))[6:])
+
+
+def test_the_listings_of_spark_on_hdinsight(user: Script, folder: Path, web: str) -> None:
+    out = run(
+        user,
+        folder,
+        SIGN_IN,
+        CREDENTIALS,
+        LOAD.format(web=web),
+        """
+import json
+print(dataflow_public.head(3))
+frame = dataflow_with_token.to_pandas_dataframe()
+left = dataflow_with_token.filter(dataflow_with_token['b'] > 2).keep_columns(['a_1']).take(5)
+print('FOUND ' + json.dumps([list(frame.columns), frame.values.tolist(), left.to_pandas_dataframe().values.tolist(),
+                             dataflow_public.row_count, type(credentials).__name__, repr(dataflow_with_token)]))
+""",
+    )
+    columns, rows, left, count, kind, shown = found(out)
+    assert columns == ["a", "b", "a_1", "a_2"]
+    assert rows == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert (left, count, kind) == ([[7]], 2, "UserPassCredentials")
+    assert "sig=" not in shown
+
+
+def test_the_listings_of_the_synapse_step_as_a_run(user: Script, folder: Path) -> None:
+    (folder / "code" / "dataprep.py").write_text(PREPARE)
+    out = run(
+        user,
+        folder,
+        WORKSPACE,
+        """
+ws.get_default_datastore().upload_files(['Titanic.csv'], show_progress=False)
+""",
+        INPUTS,
+        OUTPUT,
+        """
+import json, sys
+from azureml.core import Environment, Experiment, ScriptRunConfig
+env = Environment('with-pandas')
+env.python.user_managed_dependencies = True
+env.python.interpreter_path = sys.executable
+src = ScriptRunConfig(source_directory='code', script='dataprep.py', environment=env,
+                      arguments=["--tabular_input", step1_input1,
+                                 "--file_input", step1_input2,
+                                 "--output_dir", step1_output])
+run = Experiment(ws, 'prepare').submit(src)
+run.wait_for_completion(show_output=True)
+registered = Dataset.get_by_name(ws, "registered_dataset")
+again = step1_output.as_input("step2_input").as_download()
+(__import__('pathlib').Path('code') / 'train.py').write_text("import sys, os\\nprint('GOT', os.listdir(sys.argv[1]))")
+second = Experiment(ws, 'prepare').submit(ScriptRunConfig('code', 'train.py', arguments=[again]))
+second.wait_for_completion(show_output=True)
+print('FOUND ' + json.dumps([registered.version, registered.to_path(), sorted(run.input_datasets),
+    run.output_datasets[step1_output.name].id == registered.id, [i['dataset'] for i in run._load()['inputs']] and 1,
+    len(run.get_details()['inputDatasets']), len(run.get_details()['outputDatasets']),
+    second.input_datasets['step2_input'].id == registered.id]))
+""",
+    )
+    assert "ROWS 4 ['PassengerId', 'Survived', 'Pclass', 'Name', 'Age'] True" in out
+    assert f"FILE {len(TITANIC)} ['/Titanic.csv']" in out
+    assert "GOT ['part-0.csv']" in out
+    assert found(out) == [1, ["/part-0.csv"], ["file_input", "tabular_input"], True, 1, 2, 1, True]
+
+
+def test_datastores_from_a_script(user: Script, folder: Path, tmp_path: Path, web: str) -> None:
+    (tmp_path / "nfs" / "deep").mkdir(parents=True)
+    (tmp_path / "nfs" / "deep" / "x.txt").write_text("x")
+    (folder / "data" / "sub").mkdir(parents=True)
+    (folder / "data" / "a.txt").write_text("a" * 100)
+    (folder / "data" / "sub" / "b.txt").write_text("")
+    out = run(
+        user,
+        folder,
+        WORKSPACE,
+        f"""
+import json, os
+from azureml.core import Datastore
+from azureml.data.azure_storage_datastore import AzureBlobDatastore
+from azureml.exceptions import UserErrorException
+def refused(call):
+    try:
+        call()
+    except UserErrorException as error:
+        return str(error)
+default = Datastore.get_default(ws)
+place = default.upload('data', target_path='set/one', show_progress=False)
+default.upload('data', target_path='set/one', show_progress=True)
+count = default.download('back', prefix='set/one', show_progress=False)
+nfs = Datastore.register_local(ws, 'nfs', {str(tmp_path / "nfs")!r})
+again = Datastore.register_local(ws, 'nfs', {str(tmp_path / "nfs")!r})
+other = refused(lambda: Datastore.register_local(ws, 'nfs', '/tmp'))
+nfs.set_as_default()
+names = [ws.get_default_datastore().name]
+ws.set_default_datastore('workspaceblobstore')
+names.append(ws.get_default_datastore().name)
+http = Datastore.register_http(ws, 'pages', {web!r})
+http.download('pages', prefix='automl', show_progress=False)
+absent = refused(lambda: Datastore.get(ws, 'nothing'))
+files = [entry['path'] for entry in nfs.files()]
+share = refused(lambda: Datastore.register_azure_file_share(ws, 'f', 'share', 'account'))
+nfs.unregister()
+print('FOUND ' + json.dumps([isinstance(default, AzureBlobDatastore), str(place) != '', count,
+    open('back/set/one/a.txt').read() == 'a' * 100, os.path.getsize('back/set/one/sub/b.txt'), type(nfs).__name__,
+    type(http).__name__, names, files, sorted(ws.datastores), other, absent, share,
+    os.path.exists('pages/automl/UCI_Adult_train.csv')]))
+""",
+    )
+    assert "2 were there already" in out
+    got = found(out)
+    assert got[:6] == [True, True, 2, True, 0, "LocalDatastore"]
+    assert got[6:9] == ["HttpDatastore", ["nfs", "workspaceblobstore"], ["deep/x.txt"]]
+    assert got[9] == ["pages", "workspaceblobstore"]
+    assert "already" in got[10] and "It has: nfs, pages, workspaceblobstore" in got[11] and "register_local" in got[12]
+    assert got[13]
+
+
+def test_a_dataset_and_its_versions(user: Script, folder: Path) -> None:
+    out = run(
+        user,
+        folder,
+        WORKSPACE,
+        """
+import json, os
+import pandas as pd
+from azureml.core import Dataset
+from azureml.data import DataType
+from azureml.exceptions import UserErrorException, ServiceException
+def refused(call):
+    try:
+        call()
+    except (UserErrorException, ServiceException) as error:
+        return str(error)
+store = ws.get_default_datastore()
+store.upload_files(['Titanic.csv'], target_path='passengers', show_progress=False)
+ds = Dataset.Tabular.from_delimited_files((store, 'passengers/*.csv'))
+one = ds.register(ws, 'titanic', description='people', tags={'kind': 'small'})
+same = ds.register(ws, 'titanic')
+old = ds.filter(ds['Age'] > 25).keep_columns(['Name', 'Age'])
+taken = refused(lambda: old.register(ws, 'titanic'))
+two = old.register(ws, 'titanic', create_new_version=True)
+two = two.add_tags({'old': 'yes'}).update(description='older')
+latest = Dataset.get_by_name(ws, 'titanic')
+first = Dataset.get_by_name(ws, 'titanic', version=1)
+by_id = Dataset.get_by_id(ws, two.id)
+typed = Dataset.Tabular.from_delimited_files((store, 'passengers/*.csv'), set_column_types={
+    'Survived': DataType.to_bool(), 'Pclass': DataType.to_string()})
+a, b = first.random_split(0.5, seed=3)
+frame = pd.DataFrame({'x': [1, 2, 3], 't': pd.to_datetime(['2021-01-01', '2021-01-02', '2021-01-03'])})
+made = Dataset.Tabular.register_pandas_dataframe(frame, (store, 'frames'), 'frame', show_progress=False)
+stamped = made.with_timestamp_columns('t')
+os.makedirs('up/x'); open('up/x/1.txt', 'w').write('one'); open('up/2.txt', 'w').write('two')
+up = Dataset.File.upload_directory('up', (store, 'up'), show_progress=False)
+with up.mount() as place:
+    mounted = [os.path.join(place.mount_point, 'x', '1.txt')]
+    text = open(mounted[0]).read()
+paths = up.download('down')
+none = refused(lambda: Dataset.get_by_name(ws, 'nobody'))
+print('FOUND ' + json.dumps([
+    one.version, same.version, taken, two.version, latest.version, latest.tags, latest.description,
+    latest.to_pandas_dataframe().values.tolist(), len(first.to_pandas_dataframe()), by_id.name, by_id == two,
+    [str(t) for t in typed.to_pandas_dataframe()[['Survived', 'Pclass']].iloc[0]], len(a.to_pandas_dataframe())
+    + len(b.to_pandas_dataframe()), made.to_pandas_dataframe()['x'].sum().item(),
+    stamped.time_after('2021-01-02', include_boundary=False).to_pandas_dataframe()['x'].tolist(), up.to_path(), text,
+    sorted(os.path.relpath(p, 'down') for p in paths), none, sorted(ws.datasets), 'titanic' in ws.datasets]))
+latest.unregister_all_versions()
+print('LEFT', sorted(ws.datasets))
+""",
+    )
+    got = found(out)
+    assert got[:2] == [1, 1] and "create_new_version" in got[2]
+    assert got[3:7] == [2, 2, {"old": "yes"}, "older"]
+    assert got[7] == [["Cumings, Mrs. John", 38], ["Heikkinen, Miss. Laina", 26]]
+    assert got[8:11] == [4, "titanic", True]
+    assert got[11] == ["False", "3"]
+    assert got[12:15] == [4, 6, [3]]
+    assert got[15:18] == [["/2.txt", "/x/1.txt"], "one", ["2.txt", "x/1.txt"]]
+    assert "nobody" in got[18] and got[20] and {"frame", "titanic"} <= set(got[19])
+    assert "titanic" not in out.splitlines()[-1]
+
+
+def test_a_signed_address_is_kept_by_the_studio_alone(user: Script, folder: Path, web: str) -> None:
+    out = run(
+        user,
+        folder,
+        WORKSPACE,
+        f"""
+import json
+from azureml.core import Dataset
+url = {web!r} + '/automl/UCI_Adult_train.csv?sv=2017-04-17&sig=ugQQCmeC2eBamm6ynM7wnI'
+ds = Dataset.Tabular.from_delimited_files(url).register(ws, 'adult')
+got = Dataset.get_by_name(ws, 'adult')
+print('FOUND ' + json.dumps(['sig=' in json.dumps(got._row), got.to_pandas_dataframe().values.tolist(),
+    got.filter(got['age'] > 40).to_pandas_dataframe().values.tolist()]))
+""",
+    )
+    assert found(out) == [False, [[39, "State-gov"], [50, "Private"]], [[50, "Private"]]]
+
+
+def test_the_command_line(user: Script, folder: Path, tmp_path: Path) -> None:
+    def atelier(*words: str, code: int = 0) -> str:
+        return user("-m", "atelier", *words, cwd=folder, code=code).stdout
+
+    atelier("datastore", "upload", "Titanic.csv", "--to", "cli")
+    assert "cli/Titanic.csv" in atelier("datastore", "ls", "cli")
+    assert json.loads(atelier("datastore", "ls", "-R", "cli/", "--json"))[0]["size"] == len(TITANIC)
+    assert "workspaceblobstore" in atelier("datastore", "list")
+    assert json.loads(atelier("datastore", "show", "--json"))["is_default"]
+    atelier("datastore", "download", "cli/", "--to", str(tmp_path / "back"))
+    assert (tmp_path / "back" / "cli" / "Titanic.csv").read_text() == TITANIC
+    assert atelier("dataset", "create", "cli", "cli/*.csv", "--tag", "a=b").startswith("cli:1  ")
+    assert "cli" in atelier("dataset", "list") and "1" in atelier("dataset", "list", "cli")
+    assert json.loads(atelier("dataset", "show", "cli:1", "--json"))["tags"] == {"a": "b"}
+    assert "Cumings, Mrs. John" in atelier("dataset", "preview", "cli", "-n", "2")
+    atelier("dataset", "download", "cli", "--to", str(tmp_path / "set"))
+    assert (tmp_path / "set" / "Titanic.csv").read_text() == TITANIC
+    atelier("dataset", "show", "nobody", code=1)
+
+
+def test_the_way_into_a_script_is_short() -> None:
+    """Neither a run's context nor a submit loads the data's evaluator."""
+    code = (
+        "import sys; from azureml.core import Run, Workspace, Experiment, ScriptRunConfig\n"
+        "bad = [m for m in sys.modules if m.startswith(('atelier.data.engine', 'duckdb', 'pandas', 'pyarrow'))]\n"
+        "print(bad)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
