@@ -40,6 +40,13 @@ SECTIONS: tuple[tuple[str | Promise, tuple[Entry, ...]], ...] = (
     ("", (Entry(_("Home"), "home", ""),)),
     (_("Author"), (Entry(_("New run"), "circle-plus", "runs/new/", Right.WRITE),)),
     (
+        _("Data"),
+        (
+            Entry(_("Datasets"), "table", "datasets/", also=("data/",)),
+            Entry(_("Datastores"), "database", "datastores/"),
+        ),
+    ),
+    (
         _("Assets"),
         (
             Entry(_("Experiments"), "flask", "experiments/"),
