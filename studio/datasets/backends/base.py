@@ -33,7 +33,7 @@ class StoreError(AtelierError):
         self.code, self.hint, self.path, self.retry = code, hint, path, retry
 
     def problem(self) -> Problem:
-        return Problem(self.code, self.detail, self.hint)
+        return Problem(self.code, self.detail, self.hint, next(iter(self.errors), ""))
 
 
 @dataclass(frozen=True)
