@@ -14,6 +14,7 @@ import os
 import secrets as randomness
 import shutil
 import stat as modes
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -29,6 +30,7 @@ from studio.lib.fields import FormField, Problem
 
 Entries = list[Entry]  # within the classes, ``list`` is a method
 PART = ".atelier-part-"  # beginning of the names of files that are still being written; they are never listed
+ROOT_S = 1.0
 _SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/boot", "/run", "/var/run", "/root/.ssh", "~/.ssh", "~/.atelier")
 
 
@@ -259,6 +261,14 @@ class LocalFolder(Folder):
         return str(self.config.get("path", ""))
 
     def root(self) -> Path:
+        """Looked at again after a second: ten thousand files of a glob ask for it one by one."""
+        at, known = getattr(self, "_known", (-ROOT_S, None))
+        if known is None or time.monotonic() - at >= ROOT_S:
+            known = self._looked_at()
+            self._known = (time.monotonic(), known)
+        return known
+
+    def _looked_at(self) -> Path:
         raw = str(self.config.get("path", ""))
         if not raw.startswith("/") or "\x00" in raw:
             raise StoreError(
