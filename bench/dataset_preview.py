@@ -115,10 +115,10 @@ def _look(definition: dict[str, Any], folder: Path, data: Path, what: tuple[str,
 def _bare(code: str) -> dict[str, float]:
     """Seconds of a whole process, and of its work without the imports' share; peak memory in MB."""
     began = time.perf_counter()
-    timed = (
-        f"{code.partition(';')[0]}\nimport time, resource\nb = time.perf_counter()\n{code.partition(';')[2].strip()}"
-    )
-    timed += "\nprint(time.perf_counter() - b, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    timed = f"{code.partition(';')[0]}\nimport time\nb = time.perf_counter()\n{code.partition(';')[2].strip()}"
+    # A process's own maximum as getrusage says it is at least that of its parent when it was started.
+    timed += "\nprint(time.perf_counter() - b, [int(line.split()[1]) / 1024 for line in open('/proc/self/status')"
+    timed += " if line.startswith('VmHWM')][0])"
     done = subprocess.run([sys.executable, "-c", timed], capture_output=True, text=True, check=True)
     work, memory = map(float, done.stdout.split())
     return {"process_s": round(time.perf_counter() - began, 3), "call_s": round(work, 3), "mb": round(memory)}

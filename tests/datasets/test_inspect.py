@@ -49,6 +49,7 @@ def look_at(team: Any, folder: Path) -> Look:
     """Write a file, look into it as the wizard does."""
 
     def run(content: bytes | str, name: str = "data.csv", rows: int = 100, **options: Any) -> dict[str, Any]:
+        inspecting.kept.clear()
         (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
         source = {"kind": "delimited", "paths": [{"datastore": "files", "path": name}], **options}
         found = inspect({"source": source}, rows, workspace=team.workspace)
