@@ -346,6 +346,106 @@ print('LEFT', sorted(ws.datasets))
     assert "titanic" not in out.splitlines()[-1]
 
 
+FLOW = """
+import os, sys, json
+from azureml.core import Run
+run = Run.get_context()
+folder, one, place, out, tab, table = sys.argv[1:7]
+mounted = run.input_datasets['folder']
+seen = {
+    'folder': sorted(os.path.relpath(os.path.join(r, n), folder) for r, _d, names in os.walk(folder) for n in names),
+    'same': os.path.samefile(mounted, folder) and os.environ['folder'] == folder,
+    'names': mounted.to_path(), 'kept': [file.size for file in mounted.files()],
+    'one': open(one).read(), 'place': sorted(os.listdir(place)), 'out': os.path.isdir(out),
+    'fetched': os.path.basename(one), 'direct': len(run.input_datasets['direct'].download('got')),
+    'id': run.input_datasets['direct'].id == os.environ['direct'],
+    'variable': os.environ['MODEL_DIR'],
+}
+try:
+    open(os.path.join(folder, 'x.txt'), 'w')
+except OSError as error:
+    seen['write'] = 'refused'
+open(os.path.join(out, 'made.txt'), 'w').write('made')
+open(os.path.join(tab, 'a.csv'), 'w').write('k;v\\n1;2\\n')
+open(table, 'w').write('as a file')
+print('SEEN ' + json.dumps(seen))
+"""
+
+
+def test_what_flows_in_and_out(user: Script, folder: Path) -> None:
+    (folder / "code" / "flow.py").write_text(FLOW.replace("\\\\n", "\\n"))
+    for name in ("a.txt", "deep/b.txt"):
+        (folder / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "in" / name).write_text(name)
+    out = run(
+        user,
+        folder,
+        WORKSPACE,
+        """
+import json
+from azureml.core import Dataset, Experiment, ScriptRunConfig
+from azureml.data import OutputFileDatasetConfig
+from azureml.pipeline.core import PipelineData
+store = ws.get_default_datastore()
+store.upload('in', target_path='in', show_progress=False)
+whole = Dataset.File.from_files((store, 'in/**'))
+single = Dataset.File.from_files((store, 'in/a.txt'))
+output = OutputFileDatasetConfig('output').register_on_complete('made', tags={'a': 'b'})
+table = OutputFileDatasetConfig('table', destination=(store, 'tables/{run-id}')).read_delimited_files(separator=';')
+table = table.register_on_complete('table')
+data = PipelineData('data', datastore=store)
+config = ScriptRunConfig('code', 'flow.py', arguments=[
+    whole.as_named_input('folder').as_mount(), single.as_named_input('one').as_download(),
+    store.path('in').as_download(), output, table, data])
+config.run_config.environment_variables = {'MODEL_DIR': store.path('in/deep', data_reference_name='deep').as_mount(),
+    'direct': single.as_named_input('direct')}
+run = Experiment(ws, 'flow').submit(config)
+run.wait_for_completion(show_output=True)
+outputs = run.output_datasets
+print('FOUND ' + json.dumps([Dataset.get_by_name(ws, 'made').to_path(), Dataset.get_by_name(ws, 'made').tags,
+    Dataset.get_by_name(ws, 'table').preview().rows, outputs['data'].to_path(), outputs['data'].name,
+    [o['path'] for o in run._load()['outputs'] if o['name'] == 'output'] == [f'dataset/{run.id}/output']]))
+""",
+    )
+    seen = json.loads(next(line for line in out.splitlines() if line.startswith("SEEN "))[5:])
+    assert seen.pop("variable").endswith("/inputs/deep")
+    assert seen == {
+        "folder": ["a.txt", "deep/b.txt"],
+        "same": True,
+        "names": ["/a.txt", "/deep/b.txt"],
+        "kept": [5, 10],
+        "one": "a.txt",
+        "fetched": "a.txt",
+        "place": ["a.txt", "deep"],
+        "out": True,
+        "direct": 1,
+        "id": True,
+        "write": "refused",
+    }
+    assert found(out) == [["/made.txt"], {"a": "b"}, [[1, 2]], ["/data"], None, True]
+
+
+def test_figures_of_columns(user: Script, folder: Path) -> None:
+    out = run(
+        user,
+        folder,
+        WORKSPACE,
+        """
+import json
+from azureml.core import Dataset
+store = ws.get_default_datastore()
+store.upload_files(['Titanic.csv'], target_path='figures', show_progress=False)
+ds = Dataset.Tabular.from_delimited_files((store, 'figures/*.csv')).register(ws, 'figures')
+nothing = ds.get_profile(generate_if_not_exist=False)
+profile = ds.get_profile()
+age = profile.columns['Age']
+print('FOUND ' + json.dumps([nothing, profile.row_count, age.min, age.max, age.missing_count, sorted(profile.columns)]))
+""",
+    )
+    columns = ["Age", "Name", "PassengerId", "Pclass", "Survived"]
+    assert found(out) == [None, 4, 22, 38, 1, columns]
+
+
 def test_a_signed_address_is_kept_by_the_studio_alone(user: Script, folder: Path, web: str) -> None:
     out = run(
         user,

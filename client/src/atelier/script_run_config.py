@@ -64,7 +64,7 @@ class ScriptRunConfig:
         environment = config.environment
         seconds = config.max_run_duration_seconds
         command = self.command if self.command is not None else config.command
-        bindings = self._bindings = Bindings()
+        bindings = self._bindings = Bindings(workspace)
         bindings.references(config.data_references)
         bindings.references(config.data)
         bindings.references(config.output_data)

@@ -11,7 +11,8 @@ from atelier.exceptions import UserErrorException
 class Bindings:
     """Collects what is used under which name. ``text`` gives what travels in the object's place."""
 
-    def __init__(self) -> None:
+    def __init__(self, workspace: Any = None) -> None:
+        self._workspace = workspace
         self._inputs: dict[str, tuple[dict[str, Any], str]] = {}
         self._outputs: dict[str, tuple[dict[str, Any], str]] = {}
         self._origins: list[Any] = []
@@ -98,23 +99,30 @@ class Bindings:
         return dict(dataset._input())
 
     def _reference(self, value: Any) -> None:
-        from atelier.data import definition
         from atelier.data.consumption import name_check
 
         path = {"datastore": value.datastore_name, "path": value.path_on_datastore}
         if value.mode == "upload":
             body = {"name": value.name, "mode": "upload", "leaf": "parent", "register": None, "type": "file", **path}
-            return self._add(self._outputs, "output", {**body, "options": {}}, repr(value))
-        made = definition.check(
-            {"format": 1, "type": "file", "source": {"kind": "files", "paths": [path]}, "schema": None, "steps": []}
-        )
-        body = {
-            "name": name_check(value.name),
-            "mode": value.mode,
-            "path_on_compute": value.path_on_compute,
-            "definition": made,
-        }
-        return self._add(self._inputs, "input", body, repr(value))
+            self._add(self._outputs, "output", {**body, "options": {}}, repr(value))
+            return
+        body = {"name": name_check(value.name), "mode": value.mode, "path_on_compute": value.path_on_compute}
+        self._add(self._inputs, "input", {**body, "definition": self._place(path)}, repr(value))
+
+    def _place(self, path: dict[str, Any]) -> dict[str, Any]:
+        """The definition of a place: one file, or all that a folder holds, which the studio is asked for."""
+        from atelier.data import definition
+        from atelier.data.sources import has_magic
+
+        plain = path["path"]
+        made = definition.make("files", [{**path, "path": plain or "**"}])
+        if not plain or has_magic(plain) or self._workspace is None:
+            return made
+        first = self._workspace._call("POST", "data/files", params={"limit": 1}, data={"definition": made})["files"]
+        # A plain path is a file's own, or the folder that comes first in the names of what lies in it.
+        if first and "/" in first[0]["name"]:
+            return definition.make("files", [{**path, "path": f"{plain}/**"}])
+        return made
 
     @staticmethod
     def _add(held: dict[str, tuple[dict[str, Any], str]], kind: str, body: dict[str, Any], shown: str) -> None:
