@@ -95,7 +95,7 @@ class ReadContract:
 
     def test_a_container_that_is_not_there(self, place: Place) -> None:
         if place.missing is None:
-            pytest.skip("this kind has no containers")
+            return  # this kind has no containers
         problems, entries = place.missing.check()
         assert [problem.code for problem in problems] == ["no-such-container"] and entries == []
         raised("no-such-container", lambda: place.missing.list())  # type: ignore[union-attr]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import getpass
 import io
 import os
+import pwd
 import secrets as randomness
 import shutil
 import stat as modes
@@ -396,9 +396,9 @@ def _named(error: OSError, path: str, shown: str) -> StoreError:
 
 def _account() -> str:
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()}"
 
 
 def _full(path: str, size: int | None, free: int) -> StoreError:

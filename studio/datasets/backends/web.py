@@ -315,15 +315,16 @@ def _translated(error: BaseException, url: str, path: str) -> StoreError:
         return guard.store_error(refusal, path)
     if isinstance(error, exceptions.NameResolutionError):
         return StoreError("no-such-host", _("There is no host named %(host)s.") % {"host": host}, path=path)
+    # The library counts it among the timeouts.
+    if isinstance(error, exceptions.NewConnectionError):
+        return StoreError("unreachable", _("Nobody answers at %(host)s.") % {"host": host}, path=path, retry=True)
     if isinstance(error, (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError, TimeoutError)):
         return _timeout(url, path)
     if isinstance(error, exceptions.SSLError):
         text = _("%(host)s: its TLS certificate or protocol cannot be trusted.") % {"host": host}
         hint = _("For a certificate of your own authority, add that authority to this machine.")
         return StoreError("unreachable", text, hint=hint, path=path)
-    if isinstance(error, exceptions.NewConnectionError):
-        return StoreError("unreachable", _("Nobody answers at %(host)s.") % {"host": host}, path=path, retry=True)
-    if isinstance(error, exceptions.IncompleteRead):
+    if any("IncompleteRead" in type(one).__name__ for one in (error, *error.args)):
         text = _("%(url)s: the connection ended before the end of the file.") % {"url": shown(url)}
         return StoreError("incomplete", text, path=path, retry=True)
     if isinstance(error, exceptions.DecodeError):
