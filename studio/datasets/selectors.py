@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import uuid
 from dataclasses import dataclass, field
 
@@ -96,11 +97,7 @@ def datasets_page(
     if type:
         rows = rows.filter(Exists(newest.filter(type=type)))
     if tag:
-        key, equals, value = tag.partition("=")
-        tagged = newest.filter(tags__has_key=key)
-        if equals:
-            tagged = tagged.annotate(found=KeyTextTransform(key, "tags")).filter(found=value)
-        rows = rows.filter(Exists(tagged))
+        rows = rows.filter(Exists(_tagged(newest, tag)))
     if search:
         tags = newest.annotate(text=Cast("tags", TextField())).filter(text__icontains=search)
         rows = rows.filter(Q(name__icontains=search) | Q(description__icontains=search) | Exists(tags))
@@ -115,6 +112,19 @@ def datasets_page(
     more, found = len(found) > limit, found[:limit]
     items = _rows(found)
     return Page(items, encode_cursor([found[-1].updated_at.isoformat(), found[-1].pk]) if more else None)
+
+
+def _tagged(versions: QuerySet[DatasetVersion], tag: str) -> QuerySet[DatasetVersion]:
+    """Versions that have a tag, ``name`` or ``name=value``."""
+    key, equals, value = tag.partition("=")
+    versions = versions.filter(tags__has_key=key)
+    if not equals:
+        return versions
+    if key.lstrip("-").isdigit():  # Django would take it for a place in a list
+        pair = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=ascii_only)}" for ascii_only in (True, False)]
+        versions = versions.annotate(text=Cast("tags", TextField()))
+        return versions.filter(Q(text__contains=pair[0]) | Q(text__contains=pair[1]))
+    return versions.annotate(found=Cast(KeyTextTransform(key, "tags"), TextField())).filter(found=value)
 
 
 def _rows(found: list[Dataset]) -> list[DatasetRow]:
@@ -164,8 +174,8 @@ def version_get(workspace: Workspace, name: str, version: int | str = "latest") 
     rows = versions_of(workspace).filter(dataset__name=name)
     if str(version) == "latest":
         found = rows.filter(version=F("dataset__latest_version")).first()
-    elif str(version).isascii() and str(version).isdigit() and int(version) <= _INT:
-        found = rows.filter(version=int(version)).first()
+    elif str(version).isascii() and str(version).isdigit():
+        found = rows.filter(version=min(int(str(version)[:12]), _INT)).first()
     else:
         raise Invalid(_("%(version)r is no version: a number, or latest.") % {"version": version}, field="version")
     if found is None:

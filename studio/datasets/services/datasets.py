@@ -37,6 +37,7 @@ __all__ = [
 
 MAX_DEFINITION = 1 << 20  # bytes as JSON
 MAX_TAGS = 100
+RESERVED = {".", "..", "new"}  # parts of addresses
 LOOKED_BACK = 2000  # versions with signatures that are searched for one of a URL
 # Parameters of an address that are a key to it, whatever they hold; others are when they are long enough to be one.
 _KEYS = re.compile(
@@ -159,8 +160,12 @@ def definition_check(workspace: Workspace, definition: Any) -> dict[str, Any]:
 def dataset_name(raw: str) -> str:
     """A dataset's name; raises Invalid. Spaces are fine, what separates parts of an address or a version is not."""
     name = clean_name(raw, field="name")
-    if not name or len(name) > 255 or name in (".", ".."):
+    if not name or len(name) > 255:
         raise Invalid(_("A dataset's name has 1 to 255 characters."), field="name")
+    if name in RESERVED:
+        raise Invalid(
+            _("%(name)s is a word of the studio's addresses: choose another name.") % {"name": name}, field="name"
+        )
     if found := re.search(r"[/\\:]", name):
         raise Invalid(_("A dataset's name cannot hold %(character)s.") % {"character": found[0]}, field="name")
     return name
