@@ -50,9 +50,11 @@ def _tools(environment: dict[str, str]) -> dict[str, bool]:
 
 
 class Postgres:
-    """A PostgreSQL server of the tests' own, on a socket in a temporary folder; None where there is no server."""
+    """A PostgreSQL server of the tests' own, on a socket in a temporary folder, and with ``port`` on loopback too;
+    None where there is no server."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int | None = None) -> None:
+        self.listen = f"-c listen_addresses=127.0.0.1 -c port={port}" if port else "-c listen_addresses=''"
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)
         on_path = shutil.which("initdb")
         self.bin = found[0].parent if found else Path(on_path).parent if on_path else None
@@ -69,7 +71,7 @@ class Postgres:
         if os.geteuid() == 0:
             shutil.chown(self.home, "postgres", "postgres")
         data = str(self.home / "data")
-        options = f"-k {self.home} -c listen_addresses='' -c fsync=off -c max_connections=60"
+        options = f"-k {self.home} {self.listen} -c fsync=off -c max_connections=60"
         for command in (
             [str(self.bin / "initdb"), "-D", data, "-U", "atelier", "--auth=trust", "-E", "UTF8", "--no-sync"],
             [str(self.bin / "pg_ctl"), "-D", data, "-w", "-l", str(self.home / "log"), "-o", options, "start"],
