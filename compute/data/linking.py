@@ -63,7 +63,7 @@ def _at_once(unit: Path, name: str, pattern: str, backend: Backend, store: str) 
     """One link for a folder or a file; None where the pattern means a part of a folder."""
     from atelier.data.sources import fixed_part, has_magic
 
-    pattern = pattern.lstrip("/")
+    pattern = pattern.strip("/")
     whole = pattern == "**" or pattern.endswith(WHOLE)
     inner = pattern.removesuffix("**").rstrip("/") if whole else pattern.rstrip("/")
     if has_magic(inner):

@@ -69,7 +69,8 @@ def finish(run: Run, seconds: float = 60) -> Run:
 
 
 def log_of(run: Run) -> str:
-    return (storage.unit_directory(run.key) / "stdout.log").read_text()
+    path = storage.unit_directory(run.key) / "stdout.log"
+    return path.read_text() if path.exists() else ""
 
 
 def seen(run: Run) -> Any:

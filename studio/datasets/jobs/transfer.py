@@ -30,7 +30,7 @@ from studio.lib import storage
 T = TypeVar("T")
 
 AT_ONCE = 8
-PAUSES_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 PATIENCE_S = 900.0  # how long a store may be away without one byte
 TRIES = 4  # for files whose bytes come wrong
 PIECE = 1 << 20
@@ -204,6 +204,7 @@ class Incoming:
 
 def bring_in(plan: dict[str, Any], stores: dict[str, Any], patience: Patience) -> dict[str, Any]:
     unit = Path(plan["unit"])
+    (unit / "inputs").mkdir(parents=True, exist_ok=True)
     signatures = setting_up.secret_json(setting_up.SIGNATURES)
     items = []
     for raw in plan["items"]:
