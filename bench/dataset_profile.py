@@ -35,23 +35,29 @@ path = '{path}'
 columns = db.execute(f"describe select * from '{{path}}'").fetchall()
 numbers = {{n for n, t, *_ in columns if t in ("BIGINT", "INTEGER", "DOUBLE", "FLOAT")}}
 ordered = numbers | {{n for n, t, *_ in columns if t == "TIMESTAMP"}}
-parts = ["count(*)"]
+parts, at = ["count(*)"], {{}}
 for name, *_ in columns:
+    at[name] = len(parts)
     parts += [f'count("{{name}}")', f'approx_count_distinct("{{name}}")', f'min("{{name}}")', f'max("{{name}}")']
     if name in numbers:
         parts += [f'avg("{{name}}")', f'stddev_samp("{{name}}")']
         parts += [f'approx_quantile("{{name}}", [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99])']
 row = db.execute(f"select {{', '.join(parts)}} from '{{path}}'").fetchone()
-bounds = db.execute("select " + ", ".join(f'epoch(min("{{n}}")), epoch(max("{{n}}"))' if n not in numbers
-    else f'min("{{n}}"), max("{{n}}")' for n in sorted(ordered)) + f" from '{{path}}'").fetchone()
 bars = []
-for at, name in enumerate(sorted(ordered)):
-    low, high = float(bounds[2 * at]), float(bounds[2 * at + 1])
+for name in sorted(ordered):
+    low, high = row[at[name] + 2], row[at[name] + 3]
+    if name not in numbers:
+        low, high = db.execute("select epoch(?::timestamp), epoch(?::timestamp)", [low, high]).fetchone()
     value = f'"{{name}}"' if name in numbers else f'epoch("{{name}}")'
-    width = (high - low) / 30 or 1
-    bars.append(f"histogram(least(29, floor(({{value}} - {{low}}) / {{width}})::int))")
+    width = (float(high) - float(low)) / 20 or 1
+    bars.append(f"histogram(least(19, floor(({{value}} - {{float(low)}}) / {{width}})::int))")
 db.execute(f"select {{', '.join(bars)}} from '{{path}}'").fetchall()
-db.execute("select " + ", ".join(f'approx_top_k("{{n}}", 10)' for n, *_ in columns) + f" from '{{path}}'").fetchall()
+for name, *_ in columns:
+    quoted = '"' + name + '"'
+    if row[at[name] + 1] < 10_000:
+        db.execute(f"select {{quoted}}, count(*) from '{{path}}' group by 1 order by 2 desc limit 10").fetchall()
+    elif name not in ordered:
+        db.execute(f"select approx_top_k({{quoted}}, 10) from '{{path}}'").fetchall()
 print(time.perf_counter() - began)
 """
 SUMMARIZE = """
