@@ -119,6 +119,7 @@ class Wire:
             end.close()
 
     def close(self) -> None:
-        self._listening.close()
-        for end in list(self._open):
+        for end in (self._listening, *list(self._open)):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits on it; closing alone would not
             end.close()

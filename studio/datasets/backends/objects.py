@@ -46,7 +46,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Keys:
-    """One page of the store's own listing: common prefixes (each ends with a slash), objects, and what asks for more."""
+    """One page of the store's own listing: common prefixes (each ends with a slash), objects, what asks for more."""
 
     folders: list[str]
     files: list[Found]
