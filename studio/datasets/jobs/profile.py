@@ -71,13 +71,13 @@ def write_whole(path: Path, content: Any) -> None:
 
 def compute(unit: Path, plan: dict[str, Any], source: Any) -> dict[str, Any]:
     """The figures. What does not fit into memory goes to a folder in the unit's own directory."""
-    from atelier.data import profile
+    from atelier.data.profile import compute as figures
 
     spill = unit / "tmp"
     spill.mkdir(exist_ok=True)
     tempfile.tempdir = os.environ["TMPDIR"] = str(spill)
     try:
-        return profile.compute(plan["definition"], source, Told(unit), memory_limit=plan["memory"])
+        return figures(plan["definition"], source, Told(unit), memory_limit=plan["memory"])
     finally:
         shutil.rmtree(spill, ignore_errors=True)
 
