@@ -127,7 +127,13 @@ def _fill(
             start = 0
         if start and progress is not None:
             progress(start)
-        size = start + _write(handle, stream(start) if content.size != start else (), progress)
+        try:
+            # Asked even when all bytes are there: who streams looks whether they are still those of this file.
+            size = start + _write(handle, stream(start), progress)
+        except StoreError as error:
+            if error.code == "changed":
+                part.unlink(missing_ok=True)  # what came may be of another file
+            raise
         handle.flush()
         os.fsync(handle.fileno())
     if content.size is not None and size != content.size:

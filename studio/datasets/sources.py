@@ -169,7 +169,9 @@ class BackendSource:
         path = file.ref["path"]
         yield from backend.stream(path, offset, length)
         # The bytes were those of the listed file when it is still that one.
-        if file.etag and backend.stat(path).etag != file.etag:
+        now = backend.stat(path)
+        same = now.etag == file.etag if file.etag else (now.size, now.modified) == (file.size, file.ref["modified"])
+        if not same:
             raise parts.changed(path, file.path)
 
     def fetch(self, file: DataFile) -> str:
