@@ -235,15 +235,11 @@ def dataset_lineage(request: WorkspaceRequest, name: str = "", key: uuid.UUID | 
     subject = _subject(request, "lineage", name, key)
     nodes, edges, cut = graph_of(subject.version)
     labels = {node.key: node for node in nodes}
-    sentences = [
-        (labels[edge.source], labels[edge.target], edge.label)
-        for edge in edges
-        if {edge.source, edge.target} <= labels.keys()
-    ]
+    sentences = [(labels[edge.source], labels[edge.target]) for edge in edges]
     context = {
         **subject.context(),
         "drawing": lineage.draw(nodes, edges),
-        "box": {"width": lineage.WIDTH, "height": lineage.HEIGHT},
+        "box": {"width": lineage.WIDTH, "height": lineage.HEIGHT, "middle": lineage.HEIGHT // 2 + 5},
         "sentences": sentences,
         "cut": cut,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -17,6 +18,7 @@ from studio.datasets.models import DatasetVersion, Datastore
 from studio.templatetags.atelier import status_label
 
 SHOWN_PATHS = 50
+AROUND = 4  # equal lines shown beside those that differ
 _WORDS = {"\t": "Tab", " ": "Space"}
 
 
@@ -104,21 +106,35 @@ def _path_row(workspace: Workspace, path: dict[str, Any], there: set[str]) -> di
     }
 
 
+def definition_lines(definition: dict[str, Any]) -> list[str]:
+    """A definition as lines to compare: a setting, a path, a column or a step each."""
+    source = definition["source"]
+    lines = [f"{key}: {_json(value)}" for key, value in source.items() if key not in ("paths", "query")]
+    lines += [f"path: {_json(path)}" for path in source.get("paths") or []]
+    if source.get("query"):
+        lines += [f"datastore: {source['query']['datastore']}", *source["query"]["text"].splitlines()]
+    for column in definition.get("schema") or []:
+        renamed = f" ({column['source']})" if column["source"] != column["name"] else ""
+        lines.append(f"column: {column['name']}{renamed} {column['type']}")
+    return [*lines, *(f"then: {text}" for text in _steps(definition))]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 def difference(a: DatasetVersion, b: DatasetVersion) -> list[dict[str, Any]]:
-    """The two definitions line by line, side by side: {"a", "b", "same"}."""
-    left, right = (
-        json.dumps(one.definition, indent=2, ensure_ascii=False, sort_keys=True).splitlines() for one in (a, b)
-    )
-    rows = []
+    """The two definitions line by line, side by side: {"a", "b", "same"}; {"left_out": n} where n equal lines stand."""
+    left, right = definition_lines(a.definition), definition_lines(b.definition)
+    rows: list[dict[str, Any]] = []
     for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
-        for offset in range(max(i2 - i1, j2 - j1)):
-            rows.append(
-                {
-                    "a": left[i1 + offset] if i1 + offset < i2 else "",
-                    "b": right[j1 + offset] if j1 + offset < j2 else "",
-                    "same": tag == "equal",
-                }
-            )
+        pairs = list(itertools.zip_longest(left[i1:i2], right[j1:j2], fillvalue=""))
+        same = tag == "equal"
+        if same and len(pairs) > 2 * AROUND + 1:
+            rows += [{"a": one, "b": other, "same": True} for one, other in pairs[:AROUND]]
+            rows.append({"left_out": len(pairs) - 2 * AROUND})
+            pairs = pairs[-AROUND:]
+        rows += [{"a": one, "b": other, "same": same} for one, other in pairs]
     return rows
 
 

@@ -21,17 +21,15 @@ class Node:
     label: str
     url: str = ""
     note: str = ""
-    status: str = ""
     current: bool = False
 
 
 @dataclass(frozen=True)
 class Edge:
-    """From what is read or written to what reads it. ``label``: the name of the input or output."""
+    """From what is read to the run that reads it, or from a run to what it wrote."""
 
     source: str
     target: str
-    label: str = ""
 
 
 @dataclass

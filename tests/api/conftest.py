@@ -21,8 +21,9 @@ from runs.services.snapshots import snapshot_from_texts
 from studio.accounts import services as accounts
 from studio.accounts import tokens
 from studio.accounts.models import Invitation, ServicePrincipal
+from studio.data_pages import drafts
 from studio.datasets import selectors
-from studio.datasets.models import DatasetVersion, Datastore
+from studio.datasets.models import DatasetDraft, DatasetVersion, Datastore
 from studio.datasets.services import datasets
 from studio.lib import secrets, storage
 
@@ -152,6 +153,12 @@ def _dataset(team: Any) -> DatasetVersion:
     )  # fmt: skip
 
 
+def _draft(team: Any) -> DatasetDraft:
+    """What the contributor has typed in the wizard of datasets: the file of "iris"."""
+    state = {**drafts.blank("workspaceblobstore"), "picks": ["iris/a.csv"], "kind": "delimited"}
+    return drafts.draft_new(team.workspace, team.contributor, state)
+
+
 @pytest.fixture
 def world(team: Any, people: dict[str, str]) -> World:
     target = compute.ensure_local_target(team.workspace)
@@ -183,7 +190,7 @@ def world(team: Any, people: dict[str, str]) -> World:
         interactive=interactive.run_start_interactive(team.workspace, team.contributor, "iris"),
         target=target, environment=environment, model=version, endpoint=_endpoint(team, version, target),
         principal=principal, principal_secret=secret, invitation=invitation, invitation_secret=link, tokens=people,
-        extra={"id": str(_dataset(team).pk), "index": 0},
+        extra={"id": str(_dataset(team).pk), "index": 0, "draft": str(_draft(team).pk)},
     )  # fmt: skip
 
 

@@ -211,6 +211,9 @@ _P = "w/<slug:workspace>/"
 
 FORM = "application/x-www-form-urlencoded"
 
+DRAFT: Who = ("login", 404, 403, "ok", 404, "login")
+DRAFT_PAST: Who = ("login", 404, 403, "past", 404, "login")
+
 PAGES: dict[str, tuple[Who, dict[str, Any]]] = {
     "GET ": (PERSON, body()),
     "POST ": (PERSON, body(kind=FORM)),
@@ -402,4 +405,42 @@ PAGES: dict[str, tuple[Who, dict[str, Any]]] = {
     f"GET {_P}models/register/version/": (EDIT, body()),
     f"GET {_P}models/upload/": (EDIT, body()),
     f"POST {_P}models/upload/": (EDIT, body(kind=FORM)),
+    # Datasets and the wizard; a draft is open to whoever began it alone
+    f"GET {_P}datasets/<str:name>/": (PAGE, body(name="iris")),
+    f"POST {_P}datasets/<str:name>/": (EDIT, body(raw=b"description=New", kind=FORM, name="iris")),
+    f"GET {_P}datasets/<str:name>/consume/": (PAGE, body(name="iris")),
+    f"GET {_P}datasets/<str:name>/lineage/": (PAGE, body(name="iris")),
+    f"GET {_P}datasets/<str:name>/preview/": (PAGE, body(name="iris")),
+    f"GET {_P}datasets/<str:name>/preview/rows/": (PAGE, body(name="iris")),
+    f"GET {_P}datasets/<str:name>/profile/": (PAGE, body(name="iris")),
+    f"POST {_P}datasets/<str:name>/profile/": (EDIT, body(kind=FORM, name="iris")),
+    f"POST {_P}datasets/<str:name>/profile/cancel/": (EDIT, body(kind=FORM, name="iris")),
+    f"GET {_P}data/<uuid:key>/": (PAGE, body(key="$id")),
+    f"POST {_P}data/<uuid:key>/": (EDIT, body(raw=b"description=New", kind=FORM, key="$id")),
+    f"GET {_P}data/<uuid:key>/consume/": (PAGE, body(key="$id")),
+    f"GET {_P}data/<uuid:key>/lineage/": (PAGE, body(key="$id")),
+    f"GET {_P}data/<uuid:key>/preview/": (PAGE, body(key="$id")),
+    f"GET {_P}data/<uuid:key>/preview/rows/": (PAGE, body(key="$id")),
+    f"GET {_P}data/<uuid:key>/profile/": (PAGE, body(key="$id")),
+    f"POST {_P}data/<uuid:key>/profile/": (EDIT, body(kind=FORM, key="$id")),
+    f"POST {_P}data/<uuid:key>/profile/cancel/": (EDIT, body(kind=FORM, key="$id")),
+    f"GET {_P}datasets/": (PAGE, body()),
+    f"GET {_P}datasets/<str:name>/versions/": (PAGE, body(name="iris")),
+    f"GET {_P}datasets/<str:name>/versions/<int:version>/": (PAGE, body(name="iris", version=1)),
+    f"POST {_P}datasets/<str:name>/archive/": (EDIT, body(kind=FORM, name="iris")),
+    f"GET {_P}datasets/<str:name>/delete/": (EDIT, body(name="iris")),
+    f"POST {_P}datasets/<str:name>/delete/": (EDIT, body(kind=FORM, name="iris")),
+    f"GET {_P}data/new/": (EDIT, body()),
+    f"GET {_P}data/new/<uuid:draft>/files/": (DRAFT, body(draft="$draft")),
+    f"POST {_P}data/new/<uuid:draft>/files/": (DRAFT_PAST, body(kind=FORM, draft="$draft")),
+    f"GET {_P}data/new/<uuid:draft>/files/folder/": (DRAFT, body(draft="$draft")),
+    f"POST {_P}data/new/<uuid:draft>/files/matches/": (DRAFT, body(kind=FORM, draft="$draft")),
+    f"GET {_P}data/new/<uuid:draft>/settings/": (DRAFT, body(draft="$draft")),
+    f"POST {_P}data/new/<uuid:draft>/settings/": (DRAFT_PAST, body(kind=FORM, draft="$draft")),
+    f"POST {_P}data/new/<uuid:draft>/settings/preview/": (DRAFT, body(kind=FORM, draft="$draft")),
+    f"GET {_P}data/new/<uuid:draft>/columns/": (DRAFT, body(draft="$draft")),
+    f"POST {_P}data/new/<uuid:draft>/columns/": (DRAFT_PAST, body(kind=FORM, draft="$draft")),
+    f"POST {_P}data/new/<uuid:draft>/columns/preview/": (DRAFT, body(kind=FORM, draft="$draft")),
+    f"GET {_P}data/new/<uuid:draft>/name/": (DRAFT, body(draft="$draft")),
+    f"POST {_P}data/new/<uuid:draft>/name/": (DRAFT_PAST, body(kind=FORM, draft="$draft")),
 }
