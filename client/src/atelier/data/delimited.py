@@ -167,8 +167,8 @@ class Delimited:
     def _ragged(self, values: list[str | None], wanted: int, line: int) -> bool:
         """Brings a row to its length; False: it is left out."""
         count = len(values)
-        if count == wanted + 1 and not values[-1]:
-            values.pop()  # a separator at the end of the line
+        if count > wanted and not any(values[wanted:]):
+            del values[wanted:]  # separators at the end of the line
             return True
         if count == 1 and wanted > 1 and not (values[0] or "").strip():
             return False  # a line of spaces

@@ -8,6 +8,7 @@ compiled here. Then values are read as text and fitted one by one, or the files 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,14 +33,25 @@ def connect(memory_limit: str | None = None, temp: str | None = None, threads: i
     if version() < (0, 9):
         raise DataError(f"duckdb {duckdb.__version__} is too old; 0.9 or newer is needed.", "engine")
     connection = duckdb.connect(":memory:")
-    wanted = {"TimeZone": "UTC", "autoinstall_known_extensions": False, "autoload_known_extensions": False}
-    wanted.update({"memory_limit": memory_limit, "temp_directory": temp, "threads": threads})
+    wanted = {
+        "TimeZone": "UTC",
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "enable_progress_bar": False,
+    }
+    wanted.update({"memory_limit": memory_limit, "temp_directory": temp, "threads": threads or _threads()})
     for name, value in wanted.items():
         if value is not None:
             with contextlib.suppress(duckdb.Error):
                 shown = str(value).lower() if isinstance(value, (bool, int)) else literal(value)
                 connection.execute(f"SET {name} = {shown}")
     return connection
+
+
+def _threads() -> int | None:
+    """ATELIER_THREADS, where whoever started this process bounds it; None: as many as there are processors."""
+    text = os.environ.get("ATELIER_THREADS", "")
+    return int(text) if text.isdigit() and int(text) else None
 
 
 def version() -> tuple[int, ...]:

@@ -24,7 +24,7 @@ def to_pandas(definition: dict[str, Any], source: Source, problems: Problems) ->
     columns = definitions.columns(definition) or []
     pieces = [_frame(piece, columns) for piece in _pieces(found)]
     if not pieces:
-        return _frame([], columns)
+        return frame_types.finished(_frame([], columns), columns)
     frame = pieces[0] if len(pieces) == 1 else pd.concat(pieces, ignore_index=True)
     return frame_types.finished(frame, columns)
 

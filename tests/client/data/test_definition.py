@@ -1,0 +1,117 @@
+"""The format: what is accepted, how it is normal, what errors name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from atelier.data import definition as d
+from atelier.data import expressions as e
+from atelier.data.errors import DataError
+from atelier.exceptions import DatasetTimestampMissingError
+from hypothesis import given
+from hypothesis import strategies as st
+
+PATHS = [{"datastore": "store", "path": "a/*.csv"}]
+SCHEMA = [{"name": "a", "type": "integer"}, {"name": "b"}, {"name": "t", "type": "datetime"}]
+
+
+def made(**options: Any) -> dict[str, Any]:
+    return d.make("delimited", PATHS, schema=SCHEMA, **options)
+
+
+def test_normal_form_has_all_keys_and_is_stable() -> None:
+    one = made()
+    assert one["source"]["separator"] == "," and one["source"]["on_ragged"] == "fill"
+    assert one["schema"][1] == {"name": "b", "type": "string", "source": "b"}
+    assert d.check(json.loads(json.dumps(one))) == one
+    assert d.digest(d.check(one)) == d.digest(one)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"separator": ";;"}, "source.separator"),
+        ({"encoding": "klingon"}, "source.encoding"),
+        ({"encoding": "base64"}, "source.encoding"),
+        ({"on_error": "shrug"}, "source.on_error"),
+        ({"skip_rows": -1}, "source.skip_rows"),
+        ({"header": "yes"}, "source.header"),
+        ({"colour": 1}, "colour"),
+        ({"quote": ","}, "source.quote"),
+        ({"partition_format": "plain"}, "source.partition_format"),
+    ],
+)
+def test_errors_name_the_key(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        made(**change)
+
+
+@pytest.mark.parametrize("path", [{"datastore": "s", "path": "../x"}, {"url": "ftp://x/y"}, {"path": "x"}, "x", {}])
+def test_paths_that_lead_nowhere(path: Any) -> None:
+    with pytest.raises(DataError):
+        d.make("delimited", [path])
+
+
+def test_steps_are_checked_against_the_columns() -> None:
+    with pytest.raises(DataError, match="no column 'z'; there are a, b, t"):
+        d.with_step(made(), d.keep(["z"]))
+    with pytest.raises(DataError, match="no column 'a'"):
+        d.with_step(made(), d.keep(["b"]), d.filtered(e.Column("a") > 1))
+    with pytest.raises(DatasetTimestampMissingError):
+        d.with_step(made(), d.between("2020-01-01"))
+    timed = d.with_step(made(), d.timestamp_columns("t"))
+    assert d.timestamps(timed) == ("t", None)
+    assert d.timestamps(d.with_step(timed, d.drop(["t"]))) == (None, None)
+
+
+def test_columns_follow_the_steps() -> None:
+    one = d.with_step(made(), d.drop("a"), d.keep(["t", "b"]))
+    assert [column["name"] for column in d.columns(one) or []] == ["t", "b"]
+
+
+def test_file_datasets_know_no_columns() -> None:
+    one = d.make("files", PATHS)
+    assert d.with_step(one, d.take(3))["steps"] == [{"op": "take", "count": 3}]
+    with pytest.raises(DataError, match="file dataset has none"):
+        d.with_step(one, d.keep(["a"]))
+
+
+def test_a_definition_is_not_changed_by_what_is_made_of_it() -> None:
+    one = made()
+    before = d.digest(one)
+    d.with_step(one, d.take(1))
+    assert d.digest(one) == before
+
+
+@given(st.lists(st.text(max_size=4), max_size=12))
+def test_unique_names(names: list[str]) -> None:
+    found, _ = d.unique_names(names)
+    assert len(found) == len(names) == len({name.casefold() for name in found})
+    assert all(found)
+
+
+def test_duplicates_get_a_number_that_collides_with_none() -> None:
+    assert d.unique_names(["a", "a", "a_1", "a"]) == (["a", "a_2", "a_1", "a_3"], ["a", "a"])
+
+
+def test_describe_shows_no_signature() -> None:
+    one = d.make("delimited", [{"url": "https://host/a.csv?sig=secret"}])
+    assert "secret" not in d.describe(one)
+
+
+def test_expressions_to_json_and_back() -> None:
+    found = (e.Column("a") > 3) & ~(e.Column("b").contains("x") | e.Column("b").is_null())
+    node = e.check(found.to_json())
+    assert e.from_json(node).to_json() == node
+    assert e.names(node) == {"a", "b"}
+    with pytest.raises(DataError, match="& | ~"):
+        bool(found)
+    assert (e.Column("a") == None).to_json()["op"] == "is_null"  # noqa: E711
+
+
+@pytest.mark.parametrize("node", [{}, {"op": "eval", "args": []}, {"op": ">", "args": [{"col": "a"}]}, {"col": 1}, 3])
+def test_expressions_that_are_none(node: Any) -> None:
+    with pytest.raises(DataError):
+        e.check(node)
