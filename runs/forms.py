@@ -13,6 +13,7 @@ from compute import environments
 from compute.environments import Recipe
 from compute.models import Environment, Target
 from compute.services import environment_register
+from runs import data_forms
 from runs.models import Run, Snapshot
 from runs.services.checks import TIME_LIMIT_MAX_S
 from studio.accounts.models import User, Workspace
@@ -110,6 +111,12 @@ class RunForm(forms.Form):
             (name.strip(), value) for name, value in zip(names, values, strict=False) if name.strip() or value.strip()
         ]
 
+    def data_rows(self, kind: str) -> list[dict[str, str]]:
+        """The rows of ``input`` or ``output``."""
+        if not self.is_bound:
+            return list(self.initial.get(f"{kind}_rows", []))
+        return data_forms.typed(self.data, kind)
+
     def clean_arguments(self) -> list[str]:
         try:
             return arguments_split(self.cleaned_data["arguments"])
@@ -206,7 +213,8 @@ class RunForm(forms.Form):
     def row_errors(self) -> dict[str, str]:
         """Messages of the two tables of rows, by kind."""
         found = self.errors.as_data().get("__all__", []) if self.is_bound else []
-        return {str(error.code): str(error.message) for error in found if error.code in {"variable", "tag"}}
+        kinds = {"variable", "tag", "inputs", "outputs"}
+        return {str(error.code): str(error.message) for error in found if error.code in kinds}
 
     def environment_row(self) -> Environment | None:
         """The environment to submit with; a typed recipe is registered (equal ones give the same row)."""
@@ -261,6 +269,7 @@ def initial_from(run: Run) -> dict[str, Any]:
         "name": run.name,
         "variable_rows": sorted(run.environment_variables.items()),
         "tag_rows": [(tag.key, tag.value or "") for tag in run.tag_rows.order_by("key")],
+        **data_forms.rows_of(run),
     }
     if run.target:
         initial["target"] = run.target.name

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from typing import IO, Any
 
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
@@ -15,7 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from compute import environments
 from compute.models import Target
-from runs import forms
+from runs import data_forms, forms
 from runs.forms import RunForm
 from runs.models import Experiment, Run, Snapshot
 from runs.parameters import parse_arguments
@@ -89,6 +90,9 @@ def _context(request: WorkspaceRequest, form: RunForm, origin: Run | None) -> di
         "pythons": environments.local_pythons(),
         "variable_rows": form.rows("variable"),
         "tag_rows": form.rows("tag"),
+        "input_rows": form.data_rows("input"),
+        "output_rows": form.data_rows("output"),
+        **data_forms.choices(request.workspace),
         "row_errors": form.row_errors(),
         "arguments_line": form["arguments"].value() or "",
         "idempotency_key": form["idempotency_key"].value() or uuid.uuid4().hex,
@@ -129,6 +133,8 @@ def _submit(request: WorkspaceRequest, form: RunForm, origin: Run | None) -> Run
         properties={},
         time_limit_s=data.get("time_limit_s"),
         name=data.get("name") or "",
+        inputs=data_forms.inputs_typed(request.workspace, form.data_rows("input"), origin),
+        outputs=data_forms.outputs_typed(form.data_rows("output"), origin),
         idempotency_key=data.get("idempotency_key") or None,
         request=request,
         action="run.submit" if origin is None else "run.resubmit",
@@ -179,7 +185,8 @@ def _show(form: RunForm, error: AtelierError) -> None:
     for field, messages in (error.errors or {"": [error.detail]}).items():
         name = renamed.get(field, field)
         for message in messages:
-            form.add_error(name if name in form.fields else None, message)
+            shown = ValidationError(message, code=field) if field in {"inputs", "outputs"} else message
+            form.add_error(name if name in form.fields else None, shown)
 
 
 @workspace_page(Right.WRITE)

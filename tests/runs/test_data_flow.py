@@ -27,10 +27,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 ENDED = ("Completed", "Failed", "Canceled")
 SEE = """
 import json, os, sys
-found = {"argv": sys.argv[1:], "env": {k: v for k, v in os.environ.items() if k in ("animals", "AZUREML_DATAREFERENCE_animals", "WHERE")}}
+names = ("animals", "AZUREML_DATAREFERENCE_animals", "WHERE")
+found = {"argv": sys.argv[1:], "env": {k: v for k, v in os.environ.items() if k in names}}
 path = sys.argv[1].replace("file://", "")
 if os.path.isdir(path):
-    found["files"] = sorted(os.path.relpath(os.path.join(d, n), path) for d, _, names in os.walk(path, followlinks=True) for n in names)
+    walk = os.walk(path, followlinks=True)
+    found["files"] = sorted(os.path.relpath(os.path.join(d, n), path) for d, _, names in walk for n in names)
 elif os.path.exists(path):
     found["text"] = open(path).read()
 try:

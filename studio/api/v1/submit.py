@@ -89,6 +89,7 @@ class Gather:
 
 def input_find(workspace: Workspace, user: User, wanted: InputIn) -> dict[str, Any]:
     """The dataset version that an input names; a definition is saved. Raises Invalid or NotFound."""
+    from studio.datasets import selectors
     from studio.datasets.services import datasets
 
     given = [value for value in (wanted.definition, wanted.dataset_id, wanted.dataset) if value]
@@ -100,12 +101,12 @@ def input_find(workspace: Workspace, user: User, wanted: InputIn) -> dict[str, A
     if wanted.definition:
         version = datasets.definition_save(workspace=workspace, user=user, definition=wanted.definition)
     elif wanted.dataset_id:
-        version = datasets.version_by_id(workspace, wanted.dataset_id)
+        version = selectors.version_by_id(workspace, wanted.dataset_id)
     else:
         name, _colon, number = (wanted.dataset or "").rpartition(":")
         if not name or not (number.isdigit() or number == "latest"):
             name, number = wanted.dataset or "", "latest"
-        version = datasets.version_get(workspace, name, number)
+        version = selectors.version_get(workspace, name, number)
     return {
         "name": wanted.name,
         "mode": wanted.mode,
