@@ -304,6 +304,13 @@ def test_progress_is_told_seldom_and_never_goes_back(tmp_path: Path, capsys: pyt
     assert 4 <= len(capsys.readouterr().out.splitlines()) <= 9
 
 
+def test_a_profile_takes_no_more_threads_than_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    from atelier.data import duck
+
+    monkeypatch.setenv("ATELIER_THREADS", "1")
+    assert duck.connect().execute("select current_setting('threads')").fetchone() == (1,)
+
+
 def test_figures_are_json_that_every_database_stores() -> None:
     found = plain({"a": [float("nan"), 1.5, None, "x\x00y"], "b": {"c": (1, 2)}})
     assert (

@@ -1,6 +1,6 @@
 """The figures of a dataset's columns, as a unit of work.
 
-Runs in the unit's ``code`` folder: reads ``plan.json`` ({"definition", "memory", "threads"}), the stores with their
+Runs in the unit's ``code`` folder: reads ``plan.json`` ({"definition", "memory"}), the stores with their
 secrets from the environment (ATELIER_STORES, ATELIER_SIGNATURES), and writes ``outputs/profile.json`` whole, or
 ``outputs/problem.json`` and ends with 1. Says how far it is in ``events.jsonl`` and on its standard output.
 """
