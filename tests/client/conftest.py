@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.gear.fixtures import azurite, s3_server  # noqa: F401 - fixtures of tests here
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "client" / "src"
 

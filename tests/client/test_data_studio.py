@@ -494,3 +494,64 @@ def test_the_way_into_a_script_is_short() -> None:
     env = {**os.environ, "PYTHONPATH": str(SOURCE)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_azure_blobs_and_s3(user: Script, folder: Path, azurite: Any, s3_server: Any) -> None:
+    """The page's two blobs, one public and one with a SAS, and datastores of a key and of a bucket."""
+    azurite.container("automl", public=True).upload_blob("UCI_Adult_train.csv", b"age,workclass\n39,State-gov\n")
+    azurite.container("testfiles").upload_blob("read_csv_duplicate_headers.csv", b"a,b,a,a\n1,2,3,4\n")
+    expired = azurite.sas("testfiles", "r", begins=-7200, ends=-3600)
+    s3_server.client().create_bucket(Bucket="bucket")
+    out = run(
+        user,
+        folder,
+        f"""
+import azureml.dataprep as dprep
+
+dataflow_public = dprep.read_csv(
+    path='{azurite.url}/automl/UCI_Adult_train.csv')
+
+dataflow_with_token = dprep.read_csv(
+    path='{azurite.url}/testfiles/read_csv_duplicate_headers.csv?{azurite.sas("testfiles", "r")}')
+""",
+        WORKSPACE,
+        f"""
+import json, sys
+from azureml.core import Dataset, Datastore, Environment, Experiment, ScriptRunConfig
+from azureml.data import OutputFileDatasetConfig
+from azureml.exceptions import UserErrorException
+try:
+    dprep.read_csv('{azurite.url}/testfiles/read_csv_duplicate_headers.csv?{expired}').head()
+    refused = ''
+except UserErrorException as error:
+    refused = str(error)
+blobs = Datastore.register_azure_blob_container(ws, 'blobs', 'testfiles', '{azurite.account}',
+    account_key='{azurite.key}', endpoint='{azurite.url}')
+s3 = Datastore.register_s3(ws, 'bucket', 'bucket', '{s3_server.access_key}', '{s3_server.secret_key}',
+    endpoint='{s3_server.url}')
+for store in (blobs, s3):
+    store.upload_files(['Titanic.csv'], target_path='in', show_progress=False)
+ds = Dataset.Tabular.from_delimited_files([(blobs, 'in/*.csv'), (s3, 'in/*.csv')], include_path=True)
+frame = ds.to_pandas_dataframe()
+(__import__('pathlib').Path('code') / 'carry.py').write_text('''
+import os, sys, shutil
+from azureml.core import Run
+print("IN", sorted(os.listdir(sys.argv[1])), Run.get_context().input_datasets['table'].take(2).preview().rows)
+shutil.copy(os.path.join(sys.argv[1], "Titanic.csv"), sys.argv[2])
+''')
+target = OutputFileDatasetConfig('copied', destination=(s3, 'out')).register_on_complete('from-s3')
+source = Dataset.File.from_files((blobs, 'in/**')).as_named_input('blob').as_download()
+run = Experiment(ws, 'clouds').submit(ScriptRunConfig('code', 'carry.py', arguments=[source, target,
+    Dataset.Tabular.from_delimited_files((s3, 'in/*.csv')).as_named_input('table')]))
+run.wait_for_completion(show_output=True)
+print('FOUND ' + json.dumps([dataflow_public.head().values.tolist(), list(dataflow_with_token.head().columns), refused,
+    type(blobs).__name__, type(s3).__name__, len(frame), Dataset.get_by_name(ws, 'from-s3').to_path(),
+    [e['path'] for e in s3.files()], s3.download('got', 'out', show_progress=False)]))
+""",
+    )
+    got = found(out)
+    assert got[0] == [[39, "State-gov"]] and got[1] == ["a", "b", "a_1", "a_2"]
+    assert "403" in got[2] and "sig=" not in got[2]
+    assert got[3:6] == ["AzureBlobDatastore", "S3Datastore", 8]
+    assert got[6:] == [["/Titanic.csv"], ["in/Titanic.csv", "out/Titanic.csv"], 1]
+    assert "IN ['Titanic.csv'] [[1, 0, 3, 'Braund, Mr. Owen', 22], [2, 1, 1, 'Cumings, Mrs. John', 38]]" in out

@@ -186,14 +186,16 @@ class StoreFiles:
         wanted = inner_path(prefix)
         if str(prefix or "").endswith("/") and wanted:
             wanted += "/"
-        folders: list[str] = [wanted.rpartition("/")[0]]
-        while folders:
-            for entry in self.entries(folders.pop()):
-                below = entry["path"] + "/" if entry["is_dir"] else entry["path"]
-                if entry["is_dir"] and (below.startswith(wanted) or wanted.startswith(below)):
-                    folders.append(entry["path"])
-                elif not entry["is_dir"] and below.startswith(wanted):
+        yield from self._below(wanted.rpartition("/")[0], wanted)
+
+    def _below(self, folder: str, wanted: str) -> Iterator[dict[str, Any]]:
+        for entry in self.entries(folder):
+            path = entry["path"] + "/" if entry["is_dir"] else entry["path"]
+            if not entry["is_dir"]:
+                if path.startswith(wanted):
                     yield entry
+            elif path.startswith(wanted) or wanted.startswith(path):
+                yield from self._below(entry["path"], wanted)
 
     def remove(self, path: str) -> None:
         """Delete a file, or a folder with all below it."""

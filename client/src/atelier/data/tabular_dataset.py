@@ -100,8 +100,8 @@ class TabularDataset(AbstractDataset):
     def _time(self, start: Any, end: Any, include: bool) -> TabularDataset:
         from atelier.data import definition
 
-        moments = [None if moment is None else _moment(moment) for moment in (start, end)]
-        made: TabularDataset = self._step(definition.between(*moments, include, include))
+        first, last = (None if moment is None else _moment(moment) for moment in (start, end))
+        made: TabularDataset = self._step(definition.between(first, last, include, include))
         return made
 
     # -- reading --------------------------------------------------------------------------------------------------
