@@ -26,7 +26,8 @@ def studio_environment() -> dict[str, str]:
     """The variables that a program of the studio gets on top of its target's own: where the studio's code and data
     are, and which addresses and folders an administrator allows."""
     rules = {name: text for name in RULES if (text := _rule(name))}
-    return {"PYTHONPATH": str(settings.BASE_DIR), "ATELIER_DATA": str(settings.ATELIER_DATA), **rules}
+    places = {"ATELIER_DATA": str(settings.ATELIER_DATA), "ATELIER_KEYS_FILE": str(settings.ATELIER_KEYS_FILE)}
+    return {"PYTHONPATH": str(settings.BASE_DIR), **places, **rules}
 
 
 def _rule(name: str) -> str:

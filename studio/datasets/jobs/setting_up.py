@@ -21,7 +21,8 @@ def configure() -> None:
     base = Path(__file__).resolve().parents[3]
     data = Path(os.environ.get("ATELIER_DATA") or base / "data").resolve()
     # The rules for addresses and folders are read from the environment, where the studio put its own.
-    settings.configure(USE_I18N=False, BASE_DIR=base, ATELIER_DATA=data)
+    keys = os.environ.get("ATELIER_KEYS_FILE") or data / "secrets" / "fernet.keys"
+    settings.configure(USE_I18N=False, BASE_DIR=base, ATELIER_DATA=data, ATELIER_KEYS_FILE=Path(keys))
 
 
 def secret_json(name: str) -> dict[str, Any]:
