@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import html
@@ -70,6 +71,11 @@ def running() -> Iterator[WebServer]:
         server.close()
 
 
+@functools.lru_cache(maxsize=64)
+def etag(data: bytes) -> str:
+    return f'"{hashlib.md5(data).hexdigest()}"'
+
+
 class Handler(BaseHTTPRequestHandler):
     owner: WebServer
     protocol_version = "HTTP/1.1"
@@ -129,7 +135,7 @@ class Handler(BaseHTTPRequestHandler):
         return int(found[1]), min(int(found[2]) + 1 if found[2] else size, size)
 
     def well(self, data: bytes, **more: str) -> None:
-        headers = {"ETag": f'"{hashlib.md5(data).hexdigest()}"', "Content-Type": "application/octet-stream", **more}
+        headers = {"ETag": etag(data), "Content-Type": "application/octet-stream", **more}
         span = self.span(len(data))
         if span is None:
             self._send(200, headers, data)
@@ -171,7 +177,7 @@ def drops(after: int, times: int) -> Trick:
             handler.well(data)
             return
         left[0] -= 1
-        headers = {"Content-Length": str(span[1] - span[0]), "ETag": f'"{hashlib.md5(data).hexdigest()}"'}
+        headers = {"Content-Length": str(span[1] - span[0]), "ETag": etag(data)}
         if handler.span(len(data)):
             headers["Content-Range"] = f"bytes {span[0]}-{span[1] - 1}/{len(data)}"
         handler.head(206 if handler.span(len(data)) else 200, headers)

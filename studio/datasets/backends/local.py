@@ -7,10 +7,7 @@ said by name: a handle that became stale, a server that does not answer.
 from __future__ import annotations
 
 import contextlib
-import errno
-import io
 import os
-import pwd
 import secrets as randomness
 import shutil
 import stat as modes
@@ -23,7 +20,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from studio.datasets.backends import parts
+from studio.datasets.backends import disk, parts
 from studio.datasets.backends.base import Entry, Listing, StoreError
 from studio.lib import env, storage
 from studio.lib.fields import FormField, Problem
@@ -74,11 +71,11 @@ class Folder:
 
     def stat(self, path: str) -> Entry:
         place = self._place(path)
-        with named_errors(path):
+        with disk.named_errors(path):
             found = place.stat()
             if not (modes.S_ISREG(found.st_mode) or modes.S_ISDIR(found.st_mode)):
                 raise parts.unsupported(_("%(path)s is neither a file nor a folder.") % {"path": path}, path)
-            return _entry(parts.clean_path(path), found)
+            return disk.entry(parts.clean_path(path), found)
 
     def open(self, path: str) -> BinaryIO:
         return parts.opened(self._open(path))
@@ -96,13 +93,13 @@ class Folder:
     def local_path(self, path: str) -> Path | None:
         return self._place(path)
 
-    def _open(self, path: str) -> _SteadyFile:
+    def _open(self, path: str) -> disk.SteadyFile:
         if self.stat(path).is_dir:
             raise parts.unsupported(_("%(path)s is a folder.") % {"path": path or "/"}, path)
-        with named_errors(path):
+        with disk.named_errors(path):
             # A pipe that took the file's place meanwhile must not hold us.
             handle = os.open(self._place(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            source = _SteadyFile(handle, path)
+            source = disk.SteadyFile(handle, path)
             _stay_inside(source, self.root(), path)
             return source
 
@@ -111,18 +108,18 @@ class Folder:
         folder, are left out. ``strict`` raises for a name that is not UTF-8, which no dataset could name."""
         place, root = self._place(folder), self.root()
         found = []
-        with named_errors(folder), os.scandir(place) as rows:
+        with disk.named_errors(folder), os.scandir(place) as rows:
             for row in rows:
                 path = f"{folder}/{row.name}" if folder else row.name
                 if row.name.startswith(PART):
                     continue
-                if not _utf8(row.name):
+                if not disk.is_utf8(row.name):
                     if strict:
                         parts.clean_path(path)
                     continue
-                status = _status(row, root)
+                status = disk.status(row, root)
                 if status is not None and (modes.S_ISREG(status.st_mode) or modes.S_ISDIR(status.st_mode)):
-                    found.append(_entry(path, status))
+                    found.append(disk.entry(path, status))
         return found
 
     # Writing
@@ -131,12 +128,12 @@ class Folder:
         target = self._place(path)
         if target == self.root() or target.is_dir():
             raise StoreError("failed", _("%(path)s is a folder.") % {"path": path or "/"}, path=path)
-        with named_errors(path):
+        with disk.named_errors(path):
             target.parent.mkdir(parents=True, exist_ok=True)
             space = os.statvfs(target.parent)
             free = space.f_bavail * space.f_frsize
             if size > free:
-                raise _full(path, size, free)
+                raise disk.full(path, size, free)
             temporary = target.parent / f"{PART}{randomness.token_hex(8)}"
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
         folder = parts.clean_path(path).rpartition("/")[0]
@@ -148,7 +145,7 @@ class Folder:
 
     def upload_piece(self, state: dict[str, Any], offset: int, pieces: Iterable[bytes]) -> tuple[dict[str, Any], int]:
         path = state["path"]
-        with named_errors(path), self._temporary(state) as target:
+        with disk.named_errors(path), self._temporary(state) as target:
             if os.fstat(target.fileno()).st_size < offset:
                 raise parts.incomplete(path, os.fstat(target.fileno()).st_size, offset)
             target.truncate(offset)
@@ -170,7 +167,7 @@ class Folder:
     def upload_commit(self, state: dict[str, Any]) -> Entry:
         path = state["path"]
         target = self._place(path)
-        with named_errors(path):
+        with disk.named_errors(path):
             with self._temporary(state) as source:
                 have = os.fstat(source.fileno()).st_size
                 os.fsync(source.fileno())
@@ -178,11 +175,11 @@ class Folder:
                 raise parts.incomplete(path, have, state["size"])
             # A link in the target's place is kept: what it leads to, inside the store, is what changes.
             self._place(state["temporary"]).replace(Path(os.path.realpath(target)))
-            _sync_folder(target.parent)
+            disk.sync_folder(target.parent)
         return self.stat(path)
 
     def upload_abort(self, state: dict[str, Any]) -> None:
-        with named_errors(state["path"]), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with disk.named_errors(state["path"]), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             self._place(state["temporary"]).unlink()
 
     def delete(self, path: str) -> None:
@@ -191,7 +188,7 @@ class Folder:
             raise StoreError("forbidden", _("The datastore's root cannot be deleted."), path=path)
         folder, _slash, name = clean.rpartition("/")
         place = self._place(folder) / name  # of a link, the link
-        with named_errors(path):
+        with disk.named_errors(path):
             if place.is_dir() and not place.is_symlink():
                 shutil.rmtree(place)
             else:
@@ -217,8 +214,8 @@ class Folder:
         clean = parts.clean_path(path)
         root = self.root()
         place = root / clean if clean else root
-        with named_errors(path):
-            if not _inside(Path(os.path.realpath(place)), root):
+        with disk.named_errors(path):
+            if not disk.inside(Path(os.path.realpath(place)), root):
                 raise _leaves(path)
         return place
 
@@ -233,7 +230,7 @@ class WorkspaceStore(Folder):
 
     def root(self) -> Path:
         place = storage.data("stores", str(int(self.config["workspace"])))
-        with named_errors(""):
+        with disk.named_errors(""):
             place.mkdir(parents=True, exist_ok=True)
         return Path(os.path.realpath(place))
 
@@ -279,7 +276,7 @@ class LocalFolder(Folder):
             )
         real = Path(os.path.realpath(raw))
         _permitted(real, raw)
-        with named_errors("", shown=raw):
+        with disk.named_errors("", shown=raw):
             try:
                 found = real.stat()
             except (FileNotFoundError, NotADirectoryError):
@@ -303,7 +300,7 @@ def allowed_roots() -> list[str]:
 def _permitted(real: Path, raw: str) -> None:
     """Raises StoreError forbidden for a folder that holds, or lies in, what no datastore may show."""
     roots = allowed_roots()
-    if roots and not any(_inside(real, Path(os.path.realpath(root))) for root in roots):
+    if roots and not any(disk.inside(real, Path(os.path.realpath(root))) for root in roots):
         raise StoreError(
             "forbidden",
             _("%(path)s lies in none of the folders that datastores may use: %(roots)s.")
@@ -314,7 +311,7 @@ def _permitted(real: Path, raw: str) -> None:
     own = [settings.ATELIER_DATA, getattr(settings, "ATELIER_KEYS_FILE", None)]
     for kept in [*(str(place) for place in own if place), *(() if roots else _SYSTEM)]:
         closed = Path(os.path.realpath(Path(kept).expanduser()))
-        if _inside(real, closed) or _inside(closed, real):
+        if disk.inside(real, closed) or disk.inside(closed, real):
             raise StoreError(
                 "forbidden",
                 _("%(path)s cannot be a datastore: %(kept)s is kept from datastores.") % {"path": raw, "kept": kept},
@@ -323,147 +320,13 @@ def _permitted(real: Path, raw: str) -> None:
             )
 
 
-class _SteadyFile(io.FileIO):
-    """A file that raises StoreError changed when it is not what it was when it was opened, instead of giving less."""
-
-    def __init__(self, handle: int, path: str) -> None:
-        super().__init__(handle, "rb")
-        self._path = path
-        self._was = os.fstat(handle)
-        self.size = self._was.st_size
-
-    def readinto(self, buffer: Any) -> int:
-        with named_errors(self._path):
-            count = super().readinto(buffer) or 0
-        self._same()
-        return count
-
-    def readall(self) -> bytes:
-        with named_errors(self._path):
-            found = super().readall() or b""
-        self._same()
-        return found
-
-    def read(self, size: int | None = -1) -> bytes:  # type: ignore[override]
-        if size is None or size < 0:
-            return self.readall()
-        with named_errors(self._path):
-            found = super().read(size) or b""
-        self._same()
-        return found
-
-    def _same(self) -> None:
-        with named_errors(self._path):
-            now = os.fstat(self.fileno())
-        if (now.st_size, now.st_mtime_ns) != (self._was.st_size, self._was.st_mtime_ns):
-            raise parts.changed(self._path)
-
-
-@contextlib.contextmanager
-def named_errors(path: str, shown: str = "") -> Iterator[None]:
-    """Errors of the operating system as StoreError."""
-    try:
-        yield
-    except OSError as error:
-        raise _named(error, path, shown or path or "/") from error
-
-
-def _named(error: OSError, path: str, shown: str) -> StoreError:
-    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        return parts.no_such_file(path, shown)
-    if isinstance(error, PermissionError):
-        detail = _("The studio's account (%(user)s) has no permission for %(path)s.")
-        hint = _("Give that account the right to read, and to write where files are uploaded.")
-        return StoreError("forbidden", detail % {"user": _account(), "path": shown}, hint=hint, path=path)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _full(path, None, 0)
-    if error.errno == errno.EROFS:
-        return StoreError("read-only", _("%(path)s lies on a disk that can only be read.") % {"path": shown}, path=path)
-    if error.errno == errno.ESTALE:
-        detail = _("%(path)s has a stale NFS handle: its server was restarted, or the folder was exported anew.")
-        hint = _("Mount the network folder again on this machine.")
-        return StoreError("unreachable", detail % {"path": shown}, hint=hint, path=path, retry=True)
-    if error.errno in (errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN, errno.ECONNREFUSED):
-        detail = _("The server of the network folder does not answer for %(path)s.") % {"path": shown}
-        return StoreError("unreachable", detail, path=path, retry=True)
-    if error.errno == errno.ELOOP:
-        return StoreError("failed", _("%(path)s is a link that leads to itself.") % {"path": shown}, path=path)
-    if error.errno == errno.ENAMETOOLONG:
-        return StoreError("failed", _("The name %(path)s is too long for this disk.") % {"path": shown}, path=path)
-    detail = _("%(path)s: %(reason)s.") % {"path": shown, "reason": error.strerror or type(error).__name__}
-    return StoreError("failed", detail, path=path)
-
-
-def _account() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return f"uid {os.geteuid()}"
-
-
-def _full(path: str, size: int | None, free: int) -> StoreError:
-    if size is None:
-        detail = _("The disk is full, or the account's quota is used up: %(path)s was not written.") % {"path": path}
-    else:
-        detail = _("%(path)s has %(size)d bytes, and the disk has %(free)d free.") % {
-            "path": path,
-            "size": size,
-            "free": free,
-        }
-    return StoreError("disk-full", detail, hint=_("Make room on the datastore's disk."), path=path)
-
-
 def _leaves(path: str) -> StoreError:
     return StoreError("forbidden", _("%(path)s leads out of the datastore.") % {"path": path}, path=path, field="path")
 
 
-def _inside(place: Path, root: Path) -> bool:
-    return place == root or root in place.parents
-
-
-def _stay_inside(source: _SteadyFile, root: Path, path: str) -> None:
+def _stay_inside(source: disk.SteadyFile, root: Path, path: str) -> None:
     """Look again at what was really opened: a folder may have become a link between the check and the opening."""
     link = Path(f"/proc/self/fd/{source.fileno()}")
-    if link.is_symlink() and not _inside(Path(link.readlink()), root):
+    if link.is_symlink() and not disk.inside(Path(link.readlink()), root):
         source.close()
         raise _leaves(path)
-
-
-def _status(row: os.DirEntry[str], root: Path) -> os.stat_result | None:
-    """None for a link that leads out of the store, nowhere or to itself, and for what was just removed."""
-    if row.is_symlink():
-        if not _inside(Path(os.path.realpath(row.path)), root):
-            return None
-        with contextlib.suppress(OSError):
-            return row.stat()
-        return None
-    with contextlib.suppress(FileNotFoundError):
-        return row.stat()
-    return None
-
-
-def _utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _entry(path: str, found: os.stat_result) -> Entry:
-    if modes.S_ISDIR(found.st_mode):
-        return Entry(path, is_dir=True, modified=found.st_mtime)
-    return Entry(
-        path,
-        size=found.st_size,
-        modified=found.st_mtime,
-        etag=f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}",
-    )
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
