@@ -13,6 +13,8 @@ urlpatterns = [
     path("w/<slug:workspace>/", include("runs.urls")),
     path("w/<slug:workspace>/", include("compute.urls")),
     path("w/<slug:workspace>/", include("models_registry.urls")),
+    path("w/<slug:workspace>/", include("studio.data_pages.urls")),
+    path("w/<slug:workspace>/", include("studio.data_pages.datastore_urls")),
     path("api/v1/", include("studio.api.urls")),
     path("client/", include("studio.api.client_urls")),
 ]
