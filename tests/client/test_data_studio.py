@@ -13,10 +13,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
+from studio.bootstrap.testing import Postgres
 from tests.client.conftest import SOURCE, Script
-from tests.stack import Stack
+from tests.stack import Stack, free_port
 
 pytestmark = pytest.mark.services
 
@@ -555,3 +557,40 @@ print('FOUND ' + json.dumps([dataflow_public.head().values.tolist(), list(datafl
     assert got[3:6] == ["AzureBlobDatastore", "S3Datastore", 8]
     assert got[6:] == [["/Titanic.csv"], ["in/Titanic.csv", "out/Titanic.csv"], 1]
     assert "IN ['Titanic.csv'] [[1, 0, 3, 'Braund, Mr. Owen', 22], [2, 1, 1, 'Cumings, Mrs. John', 38]]" in out
+
+
+@pytest.mark.postgres
+def test_queries(user: Script, folder: Path) -> None:
+    port = free_port()
+    postgres = Postgres(port=port)
+    try:
+        if postgres.start() is None:
+            pytest.skip("PostgreSQL is not installed")
+        with psycopg.connect(host=str(postgres.home), port=port, user="atelier", dbname="postgres") as database:
+            database.execute("create table many as select i as id, i % 3 as part from generate_series(1, 3000) as i")
+        out = run(
+            user,
+            folder,
+            WORKSPACE,
+            f"""
+import json
+from azureml.core import Dataset, Datastore
+from azureml.exceptions import UserErrorException
+pg = Datastore.register_azure_postgre_sql(ws, 'pg', '127.0.0.1', 'postgres', 'atelier', 'any', {port},
+    enforce_ssl=False)
+ds = Dataset.Tabular.from_sql_query((pg, 'select * from many where id <= 300 order by id'), query_timeout=20)
+part = ds.filter(ds['part'] == 1)
+made = part.register(ws, 'queried')
+try:
+    Dataset.Tabular.from_sql_query((pg, 'select * from absent')).to_pandas_dataframe()
+except UserErrorException as error:
+    refused = str(error)
+print('FOUND ' + json.dumps([len(ds.to_pandas_dataframe()), len(part.to_pandas_dataframe()), type(pg).__name__,
+    Dataset.get_by_name(ws, 'queried').take(2).to_pandas_dataframe().values.tolist(), ds.preview(2).rows, refused]))
+""",
+        )
+    finally:
+        postgres.stop()
+    got = found(out)
+    assert got[:5] == [300, 100, "AzurePostgreSqlDatastore", [[1, 1], [4, 1]], [[1, 1], [2, 2]]]
+    assert "absent" in got[5]

@@ -128,9 +128,13 @@ class TabularDatasetFactory:
 
     @staticmethod
     def from_sql_query(
-        query: Any, validate: bool = True, set_column_types: Mapping[str, Any] | None = None, query_timeout: int = 30
+        query: Any,
+        validate: bool = True,
+        set_column_types: Mapping[str, Any] | None = None,
+        query_timeout: int = 30,
     ) -> Any:
-        """``(datastore, "select ...")`` or a DataPath of them; the datastore is a database."""
+        """``(datastore, "select ...")`` or a DataPath of them; the datastore is a database. It is the studio that
+        asks, with a limit of its own instead of ``query_timeout``."""
         from atelier.data import definition
         from atelier.data.tabular_dataset import TabularDataset
 
