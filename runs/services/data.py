@@ -367,6 +367,9 @@ def output_definition(row: RunData, *, single: bool) -> dict[str, Any]:
     source: dict[str, Any] = {"kind": "files", "paths": [{"datastore": row.settings["store"], "path": path}]}
     if row.settings.get("type") == "tabular":
         options = dict(row.settings.get("options") or {})
+        glob = options.pop("glob", None)  # which of its files are read
+        if glob and not single:
+            source["paths"][0]["path"] = f"{to}/{glob}" if to else str(glob)
         source = {"kind": options.pop("kind", "delimited"), **options, "paths": source["paths"]}
         return {"format": 1, "type": "tabular", "source": source, "schema": None, "steps": []}
     return {"format": 1, "type": "file", "source": source, "schema": None, "steps": []}
