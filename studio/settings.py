@@ -270,5 +270,12 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.text("ATELIER_LOG_LEVEL", "INFO").upper()},
     # The reconciling beat runs twice a second: what goes well need not be written down each time.
-    "loggers": {name: {"level": "WARNING"} for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat")},
+    # What speaks to datastores would write signed addresses and headers down when asked for every detail.
+    "loggers": {
+        name: {"level": "WARNING"}
+        for name in (
+            *("celery.app.trace", "celery.worker.strategy", "celery.beat"),
+            *("urllib3", "requests", "aiohttp", "botocore", "aiobotocore", "s3fs", "azure", "adlfs", "fsspec"),
+        )
+    },
 }

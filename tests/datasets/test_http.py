@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import hashlib
+import logging
 import re
 import socket
 import time
@@ -317,6 +318,13 @@ def test_addresses_that_cannot_be_used(url: str, field: str) -> None:
     assert "p4ss" not in HttpStore({"url": url}, {}).address() and "k3y" not in HttpStore({"url": url}, {}).address()
 
 
+def test_an_address_with_a_password(server: WebServer) -> None:
+    error = raised("failed", lambda: WebFile(server.url.replace("//", "//ann:p4ss@")))
+    assert "p4ss" not in error.detail and "as a datastore" in error.hint
+    server.tricks["away"] = web_server.redirects(server.url.replace("//", "//ann:p4ss@"))
+    assert "p4ss" not in raised("failed", lambda: WebFile(f"{server.url}away").head()).detail
+
+
 SECRET = "sig=T0pS3cret%2Bkey%3D"
 
 
@@ -362,6 +370,15 @@ def test_a_signed_address_is_read_with_its_query(server: WebServer) -> None:
     file = WebFile(f"{server.url}blob.csv?sv=2024&{SECRET}")
     assert b"".join(file.stream()) == b"1,2" and file.path == f"{server.url}blob.csv"
     assert all(SECRET in path for path in asked)
+
+
+def test_no_log_shows_a_signature(server: WebServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where an administrator asked for every detail."""
+    with caplog.at_level("DEBUG"):
+        server.put("blob.csv", b"1")
+        list(WebFile(f"{server.url}blob.csv?{SECRET}").stream())
+        logging.getLogger("studio").debug("every detail")
+    assert "every detail" in caplog.text and "T0pS3cret" not in caplog.text
 
 
 def test_an_expired_signature_says_when(server: WebServer) -> None:

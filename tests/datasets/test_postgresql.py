@@ -17,6 +17,7 @@ import pytest
 from studio.bootstrap.testing import Postgres
 from studio.datasets.backends import postgresql
 from studio.datasets.backends.postgresql import PostgresStore
+from studio.datasets.sources import BackendSource
 from tests.datasets.contract import raised
 
 pytestmark = [pytest.mark.services, pytest.mark.postgres]
@@ -176,3 +177,19 @@ def test_it_holds_no_files(store: PostgresStore) -> None:
     for call in (store.list, lambda: store.find("*"), lambda: store.open("a"), lambda: store.upload_begin("a", 1)):
         raised("unsupported", call)
     assert PASSWORD not in store.address() and store.writable is False
+
+
+def test_a_source_asks_a_query_once(store: PostgresStore, data_folder: Path) -> None:
+    asked = {"source": {"kind": "sql", "query": {"datastore": "pg", "text": "select now() as at, id from people"}}}
+    source = BackendSource({"pg": store})
+    first = source.query(asked)
+    assert source.query(asked) == first and Path(first).is_relative_to(data_folder)
+    assert parquet.read_table(first).num_rows == 2
+    assert parquet.read_table(source.query(asked, limit=1)).num_rows == 1
+    assert BackendSource({"pg": store}).query(asked) != first  # tables change
+
+
+def test_a_source_that_cannot_be_asked_leaves_nothing(store: PostgresStore, data_folder: Path) -> None:
+    asked = {"source": {"kind": "sql", "query": {"datastore": "pg", "text": "select * from nowhere"}}}
+    raised("failed", lambda: BackendSource({"pg": store}).query(asked))
+    assert not [path for path in data_folder.rglob("*") if path.is_file()]

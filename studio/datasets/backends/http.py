@@ -131,9 +131,6 @@ class HttpStore(parts.ReadOnly):
     def _base(self) -> str:
         url = web.checked(self._url, "url")
         split = urlsplit(url)
-        if split.username or split.password:
-            text = _("The address holds a name or a password.")
-            raise StoreError("failed", text, hint=_("Give them in their own fields."), field="url")
         if split.query or split.fragment:
             text = _("The address has a query, which cannot be put before the paths of files.")
             hint = _("Register a signed address as a dataset's path; leave it out here.")

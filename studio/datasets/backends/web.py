@@ -56,6 +56,9 @@ def checked(url: str, field: str | None = None) -> str:
     if not well or re.search(r"[\x00-\x1f\x7f]", url.strip()):
         text = _("%(url)s is not an address of the web.") % {"url": shown(url)[:200]}
         raise StoreError("failed", text, hint=_("It begins with http:// or https:// and a host."), field=field)
+    if split.username or split.password:
+        text = _("%(url)s: the address holds a name or a password.") % {"url": shown(url)[:200]}
+        raise StoreError("failed", text, hint=_("Register the server as a datastore with its sign-in."), field=field)
     return url.strip().replace(" ", "%20")
 
 
