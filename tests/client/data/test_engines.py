@@ -23,7 +23,7 @@ pd = pytest.importorskip("pandas")
 pytest.importorskip("duckdb")
 SOURCE = LocalSource()
 TYPES = ("string", "integer", "float", "boolean", "datetime")
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 ODD = ["", "x", "NA", "1", "-7", "1.5", "1.0", "1e3", "nan", "inf", "true", "No", "2020-01-31", "2020-02-30", "1_000"]
 ODD += ["2020-01-31T10:20:30+02:00", "2020/1/3 4:05", "0x10", " 12 ", "9007199254740993", "99999999999999999999", "é"]
 ODD += [

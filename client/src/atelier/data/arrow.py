@@ -9,6 +9,7 @@ from .errors import DataError
 from .sources import DataFile, Source
 
 BATCH = 4096
+BUFFER = 1 << 18  # bytes read ahead of a column: a head needs no whole row group
 
 
 def column_type(kind: Any) -> str:
@@ -34,8 +35,8 @@ def open_parquet(source: Source, file: DataFile) -> Any:
 
     try:
         if file.local:
-            return pq.ParquetFile(file.local)
-        return pq.ParquetFile(pa.PythonFile(source.open(file), mode="r"), pre_buffer=False)
+            return pq.ParquetFile(file.local, buffer_size=BUFFER, pre_buffer=False)
+        return pq.ParquetFile(pa.PythonFile(source.open(file), mode="r"), buffer_size=BUFFER, pre_buffer=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{file.path} is no Parquet file: {_first(error)}", "format", file.path) from error
 

@@ -97,6 +97,8 @@ def from_type(name: str, duck: str, column: dict[str, Any]) -> tuple[str, str | 
     wanted = SQL_TYPES[kind]
     if kind == "string":
         return as_text(name, duck), None
+    if duck.startswith("TIMESTAMPTZ_"):  # nanoseconds with a zone have no way to plain moments but this
+        name = f"CAST({name} AS TIMESTAMPTZ)"
     if duck in WIDE and kind == "integer":
         return f"TRY_CAST({name} AS BIGINT)", f"({name} IS NOT NULL AND TRY_CAST({name} AS BIGINT) IS NULL)"
     if kind == there or (kind == "float" and there == "integer"):
