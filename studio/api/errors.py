@@ -86,6 +86,8 @@ def _from_atelier(request: HttpRequest, error: Any) -> HttpResponse:
     errors = {str(field): [str(text) for text in texts] for field, texts in error.errors.items()}
     status = _DATA.get(error.code, error.status)
     more = {name: found for name in _PLACES if (found := getattr(error, name, None))}
+    if path := getattr(error, "path", None):
+        more.setdefault("file", str(path))
     return problem(request, status, error.detail, code=error.code, errors=errors, more=more)
 
 

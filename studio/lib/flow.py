@@ -248,6 +248,16 @@ class _Flow:
     def stopProducing(self) -> None:  # noqa: N802
         self.resumeProducing()
 
+    def handle_exception(self, exception: Exception) -> None:
+        """The application failed. A response that has begun cannot say so any more: its connection is cut, or a client
+        would wait for the rest, or take what came for the whole."""
+        transport = getattr(self.channel, "transport", None)  # type: ignore[attr-defined]
+        if self._response_started and transport is not None:  # type: ignore[attr-defined]
+            self.resumeProducing()
+            transport.abortConnection()
+        elif not self._response_started:  # type: ignore[attr-defined]
+            self.basic_error(500, b"Internal Server Error", "Exception inside application.")  # type: ignore[attr-defined]
+
     def finish(self) -> None:
         self.resumeProducing()
         if self.room is not None and self.producer is not None:  # type: ignore[attr-defined]
