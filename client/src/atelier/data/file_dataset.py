@@ -72,24 +72,21 @@ class FileDataset(AbstractDataset):
     ) -> list[str]:
         """Copy its files below ``target_path`` (a new temporary folder); gives their paths there. Raises
         UserErrorException when one is there already, unless ``overwrite``."""
-        from atelier.data import store_files
+        from atelier.data import engine
+        from atelier.data.copies import copy_files
 
-        base = store_files.local_target(target_path)
+        base = os.fspath(target_path) if target_path else tempfile.mkdtemp(prefix="atelier-data-")
         source = self._bytes()
-
-        def bring(file: Any) -> str | None:
-            target = base / _inside(file.name)
-            if target.exists() and not overwrite:
-                raise UserErrorException(f"{target} is there already: say overwrite=True, or give another target_path.")
+        if not ignore_not_found:
+            return list(engine.download(self._to_do(), source, base, overwrite))
+        paths: list[str] = []
+        for file in engine.files(self._to_do(), source):
             try:
-                store_files.copy_whole(source.fetch(file), target)
+                paths += copy_files([file], source, base, overwrite, None)
             except UserErrorException as error:
-                if ignore_not_found and getattr(error, "kind", "") == "no-such-file":
-                    return None
-                raise
-            return str(target)
-
-        return [path for path in store_files.in_parallel(bring, self._distinct()) if path]
+                if getattr(error, "kind", "") != "no-such-file":
+                    raise
+        return paths
 
     def mount(self, mount_point: Any = None, **_: Any) -> MountContext:
         """Its files below a folder, for a ``with`` block: local files as links to where they lie, others are brought

@@ -73,8 +73,8 @@ def ready(
     """A part per file; ``anew``: all are written anew, and what is wrong with them goes to ``problems``."""
     kind = definition["source"]["kind"]
     out = []
-    for file in files:
-        path = file.local or source.fetch(file)
+    files = list(files)
+    for file, path in zip(files, _fetched(files, source)):
         here = DataFile(file.path, file.name, file.size, file.etag, path, file.ref)
         if kind in ("parquet", "sql"):
             out.append(Part(here, os.path.abspath(path)))
@@ -84,6 +84,14 @@ def ready(
             part = None if anew else _as_it_lies(definition, source, here)
             out.append(part or _anew(definition, source, here, scratch, problems))
     return out
+
+
+def _fetched(files: list[DataFile], source: Source) -> list[str]:
+    """Where each file is on this machine; a source that can do that brings several at a time."""
+    away = [file for file in files if not file.local]
+    together = getattr(source, "fetch_all", None)
+    brought = iter(together(away) if together and len(away) > 1 else [source.fetch(file) for file in away])
+    return [file.local or next(brought) for file in files]
 
 
 def _as_it_lies(definition: dict[str, Any], source: Source, file: DataFile) -> Part | None:

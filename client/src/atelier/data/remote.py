@@ -25,7 +25,8 @@ ATTEMPTS = 5
 _ALTOGETHER = 40  # attempts at one file, whatever progress each of them made
 _TIMEOUT = 60.0
 _PIECE = 1 << 20
-_AHEAD = 1 << 20  # bytes that a range asks for beyond what was wanted
+_AHEAD = 1 << 20  # bytes that a range asks for at least
+_MOST_AHEAD = 16 << 20
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 _BROKEN = (OSError, http.client.HTTPException)
 
@@ -249,6 +250,7 @@ class RangedFile(io.RawIOBase):
     def __init__(self, address: Any, size: int | None = None) -> None:
         self._address, self._size, self._etag = address, size, ""
         self._at, self._held, self._from = 0, b"", 0
+        self._ahead = _AHEAD
         self._stream: Answer | None = None  # of a server without ranges
         self._streamed = 0  # bytes that were read from it
 
@@ -277,6 +279,9 @@ class RangedFile(io.RawIOBase):
         wanted = len(buffer)
         if wanted and (self._size is None or self._at < self._size):
             if not self._from <= self._at < self._from + len(self._held):
+                # Whoever reads on from where he was gets more at a time.
+                on = self._at == self._from + len(self._held) and self._at > 0
+                self._ahead = min(self._ahead * 2, _MOST_AHEAD) if on else _AHEAD
                 self._load(self._at, wanted)
             start = self._at - self._from
             piece = self._held[start : start + wanted]
@@ -295,8 +300,8 @@ class RangedFile(io.RawIOBase):
             why = "the connection ended before the end of the file"
             try:
                 if self._stream is None or self._streamed > start:
-                    self._ask(start, max(wanted, _AHEAD))
-                elif self._follow(start, max(wanted, _AHEAD)):
+                    self._ask(start, max(wanted, self._ahead))
+                elif self._follow(start, max(wanted, self._ahead)):
                     return
                 if self._from <= start < self._from + len(self._held) or start >= (self._size or 0):
                     return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -222,22 +221,3 @@ class _Progress:
         if self._show:
             left = f"; {self._left} were there already" if self._left else ""
             print(f"{word} {self._done - self._left} files{left}")
-
-
-def local_target(target_path: Any) -> Path:
-    """The folder that files are brought to; one of the temporary folder's own where none is given."""
-    import tempfile
-
-    return Path(target_path) if target_path else Path(tempfile.mkdtemp(prefix="atelier-data-"))
-
-
-def copy_whole(source: Any, target: Path) -> None:
-    """Copy a file so that it appears whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        shutil.copyfile(source, partial)
-        partial.replace(target)
-    finally:
-        if partial.exists():
-            partial.unlink()
