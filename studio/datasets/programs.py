@@ -42,7 +42,9 @@ def _rule(name: str) -> str:
 def process_environment() -> dict[str, str]:
     """The whole environment of a program that this process starts itself."""
     passed = {name: os.environ[name] for name in PASSED if name in os.environ}
-    return {**passed, **studio_environment(), "OMP_NUM_THREADS": "2"}
+    # Few threads: each reserves memory for its stack, and the first rows need no more.
+    few = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1", "ATELIER_THREADS": "2"}
+    return {**passed, **studio_environment(), **few}
 
 
 def stores_of(workspace: Workspace, definition: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -32,7 +32,7 @@ HEAD = 64 << 10
 LONGEST_TEXT = 500
 LONGEST_BYTES = 64
 CUT = "…"
-HARD_MEMORY = 4 << 30  # address space that can be written; the watcher outside looks at what is really used
+HARD_MEMORY = 420 << 20  # that may be reserved; the watcher outside looks at what is really used, every 30 ms
 
 
 class Watched:

@@ -74,7 +74,7 @@ def explain(error: BaseException, reading: str = "") -> dict[str, Any]:
         return {**found, "message": message, "kind": kind}
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryException":
         what = f"{reading} needs" if reading else "It needs"
-        hint = "An administrator can give it more: ATELIER_PROFILE_MEMORY."
+        hint = "Is a line, or a row group, far larger than usual? A profile gets more by ATELIER_PROFILE_MEMORY."
         return {**found, "message": f"{what} more memory than there is for it.", "kind": "memory", "hint": hint}
     if isinstance(error, OSError):
         what = error.filename or reading or "the data"
