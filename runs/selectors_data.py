@@ -96,16 +96,22 @@ def lineage(version: DatasetVersion, depth: int = DEPTH) -> dict[str, Any]:
     return {"nodes": list(graph.nodes.values()), "edges": [list(edge) for edge in graph.edges]}
 
 
-def run_data(run: Run) -> list[dict[str, Any]]:
-    """The inputs, then the outputs of a run, each with its dataset and how far it is. Two queries.
+def run_data(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(the inputs, then the outputs of a run, each with its dataset; what moves just now). Two queries.
 
-    Each: name, direction, mode, version, label, url, value, store, to, state, text (of its transfer), percent.
+    Of each: name, direction, mode, version, label, url, value, store, to, files, bytes, cached_bytes, how, state
+    (waiting, moving, done, failed). Of what moves: text, done and total (bytes).
     """
     rows = list(run.data.select_related("version__dataset", "version__workspace").order_by("direction", "pk"))
     if not rows:
-        return []
+        return [], []
     transfers = {row.direction: row for row in Transfer.objects.filter(unit_id=run.unit_id or 0)}
-    return [_data_row(row, transfers.get(row.direction)) for row in rows]
+    moving = [
+        {"text": transfer_text(row), "done": row.bytes_done, "total": row.bytes_total}
+        for row in transfers.values()
+        if row.state == "moving"
+    ]
+    return [_data_row(row, transfers.get(row.direction)) for row in rows], moving
 
 
 def _data_row(row: RunData, transfer: Transfer | None) -> dict[str, Any]:
@@ -125,10 +131,7 @@ def _data_row(row: RunData, transfer: Transfer | None) -> dict[str, Any]:
         "bytes": found.get("bytes"),
         "cached_bytes": found.get("cached_bytes"),
         "how": found.get("how") or "",
-        "state": "done" if row.mode == "direct" else (transfer.state if transfer is not None else "waiting"),
-        "text": transfer_text(transfer) if transfer is not None and transfer.state == "moving" else "",
-        "done": transfer.bytes_done if transfer is not None else 0,
-        "total": transfer.bytes_total if transfer is not None else None,
+        "state": "done" if row.mode == "direct" or found else (transfer.state if transfer is not None else "waiting"),
     }
 
 

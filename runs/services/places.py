@@ -12,7 +12,7 @@ from pathlib import Path
 
 from django.utils.translation import gettext as _
 
-from compute.models import EnvironmentBuild
+from compute.models import EnvironmentBuild, Transfer
 from runs.models import Run
 from studio.lib import storage
 from studio.lib.errors import Invalid, NotFound
@@ -25,13 +25,14 @@ STD_LOG_ALIASES = frozenset({
 })  # fmt: skip
 BUILD_LOG = "system_logs/environment_build.log"
 EXIT_RECORD = "system_logs/exit.json"
+DATA_LOGS = {"in": "system_logs/data_inputs.log", "out": "system_logs/data_outputs.log"}
 AREAS = ("outputs", "logs", "artifacts")
 # Names that Atelier answers for itself; nobody uploads under them.
 OWN = ("user_logs", "system_logs", "azureml-logs")
 # Names in the directory of a run: an upload under one of them would look like the real thing.
 RESERVED = frozenset({
     "spec.json", "secrets.json", "beat.json", "exit.json", "events.jsonl", "stdout.log", "code", "inputs", "lock",
-    "artifacts", *OWN,
+    "artifacts", "produced", "mounts", "mounts.json", "datasets.json", *OWN,
 })  # fmt: skip
 
 
@@ -51,11 +52,20 @@ def build_log(run: Run) -> Path | None:
     return storage.unit_directory(key) / "stdout.log" if key else None
 
 
+def data_logs(run: Run) -> dict[str, Path]:
+    """The logs of what moved the run's inputs and outputs."""
+    if run.unit_id is None:
+        return {}
+    rows = Transfer.objects.filter(unit=run.unit_id).exclude(carrier=None).values_list("direction", "carrier__key")
+    return {DATA_LOGS[direction]: storage.unit_directory(key) / "stdout.log" for direction, key in rows}
+
+
 def own_files(run: Run) -> dict[str, Path]:
     """Name -> file of what is not in one of the run's folders, of those that exist."""
     candidates = {STD_LOG: directory(run) / "stdout.log", EXIT_RECORD: directory(run) / "exit.json"}
     if built := build_log(run):
         candidates[BUILD_LOG] = built
+    candidates.update(data_logs(run))
     return {name: path for name, path in candidates.items() if path.is_file()}
 
 

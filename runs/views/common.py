@@ -19,6 +19,7 @@ from compute.models import Unit
 from compute.templatetags.logs import plain
 from runs import selectors
 from runs.models import Run
+from runs.services import places
 from studio.accounts.access import WorkspaceRequest
 from studio.accounts.policy import Right, rights
 from studio.lib.htmx import render_page
@@ -103,7 +104,15 @@ def error_of(run: Run) -> dict[str, Any] | None:
         "next": inner.get("hint") or NEXT_STEPS.get(code, ""),
         "tail": log_tail(run) if code == "UserError" and run.unit_id else "",
         "code": code,
+        "log": _data_log(run, code),
     }
+
+
+def _data_log(run: Run, code: str) -> str:
+    """The name of the log of what could not move the run's data; "" where another log says more."""
+    direction = {"InputFailed": "in", "OutputUploadFailed": "out"}.get(code, "")
+    name = places.DATA_LOGS.get(direction, "")
+    return name if name in places.data_logs(run) else ""
 
 
 def stages_of(unit: Unit) -> list[dict[str, Any]]:

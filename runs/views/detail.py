@@ -49,13 +49,14 @@ def _overview(run: Run) -> dict[str, Any]:
     series = list(MetricSeries.objects.filter(run=run).order_by("name")[: MAX_CARDS + 1])
     scalars = [row for row in series if row.kind in {"scalar", "list"} and row.last is not None]
     parameters = list(run.parameters.order_by("name"))
-    data = selectors_data.run_data(run)
+    data, moving = selectors_data.run_data(run)
     children = list(run.children.select_related("experiment").order_by("id")[:MAX_CHILDREN])
     version = common.digest_of(
         [(row.name, row.count) for row in series],
         [(row.name, row.value) for row in parameters],
         [(child.pk, child.status) for child in children],
-        [(row["name"], row["state"], row["text"], row["label"], row["value"]) for row in data],
+        [(row["name"], row["state"], row["label"], row["value"]) for row in data],
+        moving,
         run.output_bytes,
         run.status,
     )
@@ -66,6 +67,7 @@ def _overview(run: Run) -> dict[str, Any]:
         "parameters": parameters,
         "children": children,
         "data_rows": data,
+        "data_moving": moving,
         "overview_version": version,
     }
 
