@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-WIDTH, HEIGHT = 216, 52  # of a node, in pixels
-GAP_X, GAP_Y = 72, 16
+WIDTH, HEIGHT = 200, 52  # of a node, in pixels
+GAP_X, GAP_Y = 52, 16
 MARGIN = 12
-LETTERS = 26  # of a node's label; the whole is in its title
+LETTERS = 24  # of a node's label; the whole is in its title
 SWEEPS = 6
 
 

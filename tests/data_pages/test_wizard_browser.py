@@ -146,7 +146,7 @@ def _columns(page: Page, watch: Watch) -> None:
 def _name(page: Page, watch: Watch) -> None:
     expect(page).to_have_url(re.compile("/name/"))
     watch.axe("name")
-    page.get_by_label("Name", exact=True).fill("a/b")
+    page.locator("#id_name").fill("a/b")
     page.get_by_label(re.compile("Description")).fill("Who was aboard")
     page.get_by_role("button", name="Register").click()
     expect(page.get_by_text("cannot hold /")).to_be_visible()
@@ -155,7 +155,7 @@ def _name(page: Page, watch: Watch) -> None:
     expect(page.get_by_label("Name of age_1")).to_have_value("number")
     _next(page)
     expect(page.get_by_label(re.compile("Description"))).to_have_value("Who was aboard")
-    page.get_by_label("Name", exact=True).fill("people")
+    page.locator("#id_name").fill("people")
     page.get_by_label(re.compile("Tags")).fill("stage=raw")
     page.get_by_role("button", name="Register").click()
     expect(page).to_have_url(re.compile(r"/w/main/datasets/people/"))

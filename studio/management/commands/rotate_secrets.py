@@ -16,6 +16,7 @@ ENCRYPTED = (
     ("compute", "Unit", "secrets"),
     ("datasets", "Datastore", "secrets"),
     ("datasets", "DatasetVersion", "secrets"),
+    ("datasets", "DatasetDraft", "state"),
     ("models_registry", "Endpoint", "keys"),
 )
 SEEDS = ("secret", "seed")  # of an authenticator app and of recovery codes
