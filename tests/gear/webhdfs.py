@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 PACKAGES = {
     "FileNotFoundException": "java.io",
@@ -76,7 +76,7 @@ class WebHdfs:
     def _serve(self, *, data: bool) -> ThreadingHTTPServer:
         handler = type("Handler", (_Handler,), {"hdfs": self, "data_node": data})
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         return server
 
     def stop(self) -> None:
@@ -246,7 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.hdfs.put(self.place, b"", self.user)
         self._take()
-        self._answer(None, 201, {"Location": f"hdfs://127.0.0.1:8020{self.place}"})
+        self._answer(None, 201, {"Location": f"hdfs://127.0.0.1:8020{quote(self.place)}"})
 
     def post_append(self) -> None:
         node = self.hdfs.get(self.place)

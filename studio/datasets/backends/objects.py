@@ -90,6 +90,10 @@ def network_fault(error: BaseException, where: str, path: str = "") -> StoreErro
     if any(isinstance(one, ssl.SSLError) for one in found):
         text = _("%(where)s does not speak TLS as expected.") % words
         return StoreError("unreachable", text, hint=_("Is it http instead of https?"), path=path)
+    if any(isinstance(one, ConnectionRefusedError) for one in found):
+        text = _("%(where)s refuses connections: nothing listens there.") % words
+        return StoreError("unreachable", text, hint=_("Check the port."), path=path, retry=True)
+    kinds -= {"ConnectTimeoutError"} if "NewConnectionError" in kinds else set()  # urllib3 makes one of the other
     if any(isinstance(one, (TimeoutError, asyncio.TimeoutError)) for one in found) or kinds & {
         "ConnectTimeoutError",
         "ReadTimeoutError",
@@ -98,9 +102,6 @@ def network_fault(error: BaseException, where: str, path: str = "") -> StoreErro
         "ServiceResponseTimeoutError",
     }:
         return StoreError("timeout", _("%(where)s did not answer in time.") % words, path=path, retry=True)
-    if any(isinstance(one, ConnectionRefusedError) for one in found):
-        text = _("%(where)s refuses connections: nothing listens there.") % words
-        return StoreError("unreachable", text, hint=_("Check the port."), path=path, retry=True)
     if kinds & {"ClientPayloadError", "IncompleteRead", "IncompleteReadError", "ChunkedEncodingError"}:
         return StoreError("incomplete", _("%(where)s broke off in the middle.") % words, path=path, retry=True)
     if any(isinstance(one, OSError) for one in found) or kinds & {"HTTPClientError", "AzureError", "HTTPException"}:
