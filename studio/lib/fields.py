@@ -26,20 +26,26 @@ class FormField:
     """A field of a kind's form. ``kind``: text, number, select, textarea, checkbox, password.
 
     ``address``: another value may send the kind's secrets somewhere else, so that stored ones have to be given again.
-    False for what only says where to look once there (a folder, a prefix).
+    None: so it is with what is no secret. False for what only says where to look once there (a folder, a prefix), True
+    for a secret that holds an address.
     """
 
     name: str
-    label: str
+    label: Any  # a text, or one that is translated when it is shown
     kind: str = "text"
-    help: str = ""
+    help: Any = ""
     required: bool = False
     secret: bool = False
     default: Any = None
-    choices: list[tuple[str, str]] = field(default_factory=list)
+    choices: list[tuple[str, Any]] = field(default_factory=list)
     minimum: int | None = None
     maximum: int | None = None
-    address: bool = True
+    address: bool | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether its value says where secrets are sent."""
+        return not self.secret if self.address is None else self.address
 
 
 def _number(field: FormField, raw: Any) -> int:

@@ -198,6 +198,19 @@ class TestSecrets:
         datastores.datastore_update(made, user=team.owner, config=moved, secrets={"password": "other"})
         assert datastores.opened_secrets(made) == {"password": "other"}
 
+    def test_an_address_that_is_a_secret_leads_elsewhere_too(self, team: Any) -> None:
+        """A whole blob address with its signature: another one must not be sent the key of the first."""
+        made = datastores.datastore_create(
+            workspace=team.workspace, user=team.owner, name="blobs", kind="azure_blob", check=False,
+            config={"account_name": "acc", "container": "c"}, secrets={"sas_token": "sv=1&sig=abc"},
+        )  # fmt: skip
+        folder = {**made.config, "prefix": "2024"}
+        datastores.datastore_update(made, user=team.owner, config=folder, check=False)
+        assert datastores.opened_secrets(made) == {"sas_token": "sv=1&sig=abc"}
+        url = "https://elsewhere.test/c"
+        datastores.datastore_update(made, user=team.owner, secrets={"url": url}, check=False)
+        assert datastores.opened_secrets(made) == {"url": url}
+
     def test_rotation(self, team: Any) -> None:
         made = web(team, "http://127.0.0.1:1/")
         version = datasets.dataset_register(

@@ -91,6 +91,7 @@ def datastore_kinds(request: HttpRequest, workspace: Ws) -> Any:
             "fields": [
                 {
                     **asdict(field),
+                    "address": field.leads,
                     "label": str(field.label),
                     "help": str(field.help),
                     "choices": [[str(value), str(label)] for value, label in field.choices],

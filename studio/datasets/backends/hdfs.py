@@ -16,7 +16,9 @@ from django.utils.translation import gettext_lazy
 
 from studio.datasets.backends import guard, parts
 from studio.datasets.backends.base import Entry, Listing, StoreError
-from studio.datasets.backends.objects import CONNECT_S, READ_S, network_fault
+from studio.datasets.backends.faults import network_fault
+from studio.datasets.backends.hdfs_parts import NotKnown, Rest, base_address
+from studio.datasets.backends.objects import CONNECT_S, READ_S
 from studio.lib.fields import FormField, Problem
 
 REDIRECTS = 4
@@ -47,7 +49,9 @@ class HdfsStore:
             help=gettext_lazy("The address of its web server, for example namenode.example:9870."),
         ),
         FormField("https", gettext_lazy("It speaks https"), "checkbox", default=False),
-        FormField("root", gettext_lazy("Folder"), help=gettext_lazy("For example /user/team. Empty: all.")),
+        FormField(
+            "root", gettext_lazy("Folder"), help=gettext_lazy("For example /user/team. Empty: all."), address=False
+        ),
         FormField("user", gettext_lazy("User"), help=gettext_lazy("Who the files are read and written as.")),
         FormField(
             "token",
@@ -66,7 +70,7 @@ class HdfsStore:
     ]
 
     def __init__(self, config: dict[str, Any], secrets: dict[str, str]) -> None:
-        self.base = _base(str(config.get("url") or ""), bool(config.get("https")))
+        self.base = base_address(str(config.get("url") or ""), bool(config.get("https")))
         root = parts.clean_path(str(config.get("root") or config.get("prefix") or "").strip().strip("/"))
         self.root = f"/{root}" if root else ""
         self.user = str(config.get("user") or "").strip()
@@ -189,7 +193,7 @@ class HdfsStore:
         options = {"startAfter": after} if after else {}
         try:
             found = self._ask("GET", "LISTSTATUS_BATCH", path, **options)["DirectoryListing"]
-        except _NotKnown:
+        except NotKnown:
             rows = self._ask("GET", "LISTSTATUS", path)["FileStatuses"]["FileStatus"]
             self._no_file(path, rows)
             return parts.page(self._shown(path, rows), limit, after)
@@ -294,7 +298,7 @@ class HdfsStore:
             raise StoreError("incomplete", text % {"path": path, "there": there, "offset": offset}, path=path)
         if there > size:
             raise parts.incomplete(path, there, size)
-        rest = _Rest(path, pieces, there - offset, size - there)
+        rest = Rest(path, pieces, there - offset, size - there)
         if rest.any():
             # Bytes that were taken from ``pieces`` cannot be sent twice: no retries here.
             self._put("POST", "APPEND", hidden, rest)
@@ -309,7 +313,7 @@ class HdfsStore:
         target = self._full(path)
         try:
             answer = self._ask("PUT", "RENAME", hidden, destination=target, renameoptions="OVERWRITE")
-        except _NotKnown:
+        except NotKnown:
             answer = {"boolean": False}
         if answer.get("boolean") is False:
             # A server without that option: what is in the way goes first.
@@ -348,7 +352,7 @@ class HdfsStore:
             text = _("There is no folder %(path)s on %(where)s.") % words
             return parts.no_such_file(path) if path else StoreError("no-such-container", text, field="root")
         if name in _UNKNOWN or (status == 400 and "op" in message):
-            return _NotKnown("unsupported", _("%(where)s does not know this operation (%(name)s).") % words, path=path)
+            return NotKnown("unsupported", _("%(where)s does not know this operation (%(name)s).") % words, path=path)
         if "expired" in message and name in ("InvalidToken", "SecretManager$InvalidToken", "SecurityException"):
             hint = _("Fetch a new delegation token.")
             return StoreError("expired-signature", _("The delegation token has expired."), hint=hint, path=path)
@@ -377,56 +381,3 @@ class HdfsStore:
         text = _("%(where)s does not answer as WebHDFS does (HTTP %(status)d).") % words
         hint = _("Is it the name node's web server (port 9870)?")
         return StoreError("failed", text, hint=hint, path=path, retry=status >= 500 or status == 429)
-
-
-class _NotKnown(StoreError):
-    """The server does not have the operation: there may be another way."""
-
-
-class _Rest:
-    """The bytes that are still missing, without the first ``skip``; counts what was sent."""
-
-    def __init__(self, path: str, pieces: Iterable[bytes], skip: int, room: int) -> None:
-        self.path, self.room, self.sent = path, room, 0
-        self._pieces = self._after(iter(pieces), skip)
-        self._first: bytes | None = None
-
-    def _after(self, pieces: Iterator[bytes], skip: int) -> Iterator[bytes]:
-        for piece in pieces:
-            rest = piece[skip:]
-            skip = max(0, skip - len(piece))
-            if rest:
-                yield bytes(rest)
-
-    def any(self) -> bool:
-        self._first = next(self._pieces, None)
-        return self._first is not None
-
-    def __iter__(self) -> Iterator[bytes]:
-        piece = self._first
-        while piece is not None:
-            if self.sent + len(piece) > self.room:
-                text = _("%(path)s is longer than was announced.") % {"path": self.path}
-                raise StoreError("incomplete", text, path=self.path)
-            yield piece
-            self.sent += len(piece)
-            piece = next(self._pieces, None)
-
-
-def _base(raw: str, https: bool) -> str:
-    """Scheme, host, port and, for gateways, path. Raises StoreError for what is no such address."""
-    text = raw.strip().rstrip("/")
-    for scheme, plain in (("swebhdfs://", "https://"), ("webhdfs://", "http://"), ("hdfs://", "http://")):
-        if text.startswith(scheme):
-            text = plain + text.removeprefix(scheme)
-    address = urlsplit(text if "://" in text else f"{'https' if https else 'http'}://{text}")
-    try:
-        well = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
-    except ValueError:
-        well = False
-    if not well or address.username is not None or address.query or address.fragment:
-        text = _("The address of the name node must look like namenode.example:9870.")
-        raise StoreError("no-such-host", text, hint=_("User and token belong into their own fields."), field="url")
-    scheme = "https" if https else address.scheme
-    netloc = address.netloc if address.port else f"{address.netloc}:{9871 if scheme == 'https' else 9870}"
-    return f"{scheme}://{netloc}{address.path.rstrip('/')}"

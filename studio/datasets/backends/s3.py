@@ -17,16 +17,8 @@ from django.utils.translation import gettext_lazy
 
 from studio.datasets.backends import guard, parts
 from studio.datasets.backends.base import StoreError
-from studio.datasets.backends.objects import (
-    CONNECT_S,
-    READ_S,
-    Found,
-    Keys,
-    Missing,
-    ObjectStore,
-    clean_prefix,
-    network_fault,
-)
+from studio.datasets.backends.faults import network_fault
+from studio.datasets.backends.objects import CONNECT_S, READ_S, Found, Keys, Missing, ObjectStore, clean_prefix
 from studio.lib.fields import FormField
 
 _REFUSED = {
@@ -55,7 +47,12 @@ class S3Store(ObjectStore):
             help=gettext_lazy("For example https://minio.example:9000. Empty: Amazon S3."),
         ),
         FormField("region", gettext_lazy("Region"), help=gettext_lazy("For example eu-central-1. Empty: us-east-1.")),
-        FormField("prefix", gettext_lazy("Folder"), help=gettext_lazy("Only what lies below it is seen. Empty: all.")),
+        FormField(
+            "prefix",
+            gettext_lazy("Folder"),
+            help=gettext_lazy("Only what lies below it is seen. Empty: all."),
+            address=False,
+        ),
         FormField(
             "anonymous",
             gettext_lazy("Without keys"),

@@ -208,10 +208,11 @@ def _changed(
     declared = registry.backend_class(datastore.kind).fields
     bare, _hidden = validated(datastore.kind, config, {**{one.name: "-" for one in declared if one.secret}, **kept})
     moved = any(
-        one.address
-        and not one.secret
-        and bare.get(one.name, one.default) != datastore.config.get(one.name, one.default)
+        (given.get(one.name, kept.get(one.name)) or "") != kept.get(one.name, "")
+        if one.secret
+        else bare.get(one.name, one.default) != datastore.config.get(one.name, one.default)
         for one in declared
+        if one.leads
     )
     dropped = moved and bool(kept.keys() - given.keys())
     try:
