@@ -27,7 +27,7 @@ from studio.datasets import inspect
 definition, folder, rows = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 stores = {{"bench": {{"kind": "local", "config": {{"path": folder}}, "secrets": {{}}}}}}
 def own():
-    # getrusage would say at least what the parent had; for the reader that is the web process, so its figure is a bound.
+    # getrusage says at least what the parent had: for the reader, whose parent this process is, it is a bound.
     return [int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")][0]
 before = own()
 times = []
