@@ -236,11 +236,11 @@ def _paths(paths: Any) -> list[dict[str, Any]]:
             raise _wrong(where, path, 'an object {"datastore": name, "path": glob} or {"url": address}')
         if "url" in path:
             _known(path, ("url", "signed"), where + ".")
-            good = isinstance(path["url"], str) and re.match(r"https?://[^\s/]+", path["url"], re.IGNORECASE)
+            good = isinstance(path["url"], str) and bool(re.match(r"https?://[^\s/]+", path["url"], re.IGNORECASE))
             entry = {"url": path["url"], **({"signed": True} if path.get("signed") else {})}
         elif "local" in path:
             _known(path, ("local",), where + ".")
-            good, entry = isinstance(path["local"], str) and path["local"], dict(path)
+            good, entry = isinstance(path["local"], str) and bool(path["local"]), dict(path)
         else:
             _known(path, ("datastore", "path"), where + ".")
             good = isinstance(path.get("datastore"), str) and path["datastore"] and isinstance(path.get("path"), str)

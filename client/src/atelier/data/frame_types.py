@@ -15,7 +15,7 @@ def finished(frame: Any, columns: list[dict[str, Any]]) -> Any:
         name, kind = column["name"], column["type"]
         series = frame[name]
         wanted = _wanted(series, kind)
-        if wanted is not None and str(series.dtype) != wanted:
+        if wanted is not None and (str(series.dtype) != wanted or wanted == "object"):
             frame[name] = _cast(series, wanted)
     return frame
 

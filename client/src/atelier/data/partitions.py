@@ -67,6 +67,7 @@ class Partitions:
             return found[name]
         given = {token: int(found[f"{name}__{at}"]) for at, token in enumerate(self._moments[name])}
         try:
-            return datetime.datetime(*(given.get(token, 1 if token in ("MM", "dd") else 0) for token in PARTS))
+            day = (given.get("yyyy", 0), given.get("MM", 1), given.get("dd", 1))
+            return datetime.datetime(*day, given.get("HH", 0), given.get("mm", 0), given.get("ss", 0))
         except ValueError:
             return None

@@ -26,11 +26,13 @@ TOP = 10
 EXACT = 200_000  # rows up to which distinct values are counted exactly
 FEW = 10_000  # distinct values up to which the most frequent ones are counted exactly
 POLL = 0.1  # seconds
-Progress = Callable[[float, str], None]
 
 
 def compute(
-    definition: dict[str, Any], source: Source, progress: Progress | None = None, memory_limit: str = "512MB"
+    definition: dict[str, Any],
+    source: Source,
+    progress: Callable[[float, str], None] | None = None,
+    memory_limit: str = "512MB",
 ) -> dict[str, Any]:
     """``{"rows", "bytes", "files", "columns": [...], "problems", "engine", "seconds"}``.
 
@@ -57,7 +59,7 @@ def compute(
 
 
 class _Profile:
-    def __init__(self, query: duck.Query, progress: Progress) -> None:
+    def __init__(self, query: duck.Query, progress: Callable[[float, str], None]) -> None:
         self.query, self.progress = query, progress
         self.connection = query.connection
         self.columns = definitions.columns(query.definition) or []

@@ -162,7 +162,7 @@ def typed_rows(
         if format_of(definition) == "parquet":
             _, found = parquet_rows(source, file)
             lines: Iterable[tuple[int, dict[str, Any]]] = enumerate(found, 1)
-            convert = [_from_value(one) for one in schema]
+            convert: list[Callable[[Any], Any] | None] = [_from_value(one) for one in schema]
         else:
             lines = text_rows(definition, source, file, problems)
             convert = [_from_text(one, given) for one in schema]
