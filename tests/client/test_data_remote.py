@@ -28,6 +28,7 @@ class Web:
     asked: list[tuple[str, str]] = field(default_factory=list)
     etag: str = '"1"'
     url: str = ""
+    over: threading.Event = field(default_factory=threading.Event)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -68,6 +69,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("ETag", f'"{len(self.web.asked)}"' if how == "changes" else self.web.etag)
         self.end_headers()
         piece = body[start:end]
+        if how == "stalls" and (len(piece) > 1 or not span):
+            self.wfile.write(piece[:1000])
+            self.wfile.flush()
+            self.web.over.wait(20)
+            return None
         if how in ("drops", "changes") and len(piece) > 1_000_000 or how == "lies":
             self.wfile.write(piece[:1_000_000])
             self.wfile.flush()
@@ -91,6 +97,7 @@ def web() -> Iterator[Web]:
     found.url = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     yield found
+    found.over.set()
     server.shutdown()
     server.server_close()
 
@@ -138,6 +145,17 @@ def test_a_server_that_lies_about_its_length_gives_no_file(web: Web, tmp_path: P
     assert caught.value.file == web.url + "/f.csv"
     assert len(web.asked) < 60
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.stat().st_size]
+
+
+def test_a_server_that_stalls_is_given_up(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_TIMEOUT", 0.2)
+    web.files["/f.csv"], web.how["/f.csv"] = BODY, "stalls"
+    monkeypatch.setattr(remote, "_ALTOGETHER", 8)
+    source = StudioSource(None)
+    with pytest.raises(
+        DataError, match=r"/f\.csv cannot be read: the server has not sent anything for 0\.2 seconds; 8 at"
+    ):
+        source.fetch(next(source.files(definition(web.url + "/f.csv"))))
 
 
 def test_a_file_that_changes_while_it_is_read_is_an_error(web: Web) -> None:

@@ -370,6 +370,11 @@ except OSError as error:
 open(os.path.join(out, 'made.txt'), 'w').write('made')
 open(os.path.join(tab, 'a.csv'), 'w').write('k;v\\n1;2\\n')
 open(table, 'w').write('as a file')
+from azureml.core import Dataset, Datastore
+workspace = run.experiment.workspace
+made = Dataset.File.upload_directory(out, (Datastore.get_default(workspace), 'from-run'), show_progress=False)
+seen['version'] = made.register(workspace, 'from-run').version
+seen['read'] = open(Dataset.get_by_name(workspace, 'from-run').download('back')[0]).read()
 print('SEEN ' + json.dumps(seen))
 """
 
@@ -423,6 +428,8 @@ print('FOUND ' + json.dumps([Dataset.get_by_name(ws, 'made').to_path(), Dataset.
         "direct": 1,
         "id": True,
         "write": "refused",
+        "version": 1,
+        "read": "made",
     }
     assert found(out) == [["/made.txt"], {"a": "b"}, [[1, 2]], ["/data"], None, True]
 

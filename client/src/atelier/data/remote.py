@@ -23,7 +23,7 @@ from atelier.exceptions import ServiceException, StudioUnreachable, UserErrorExc
 
 ATTEMPTS = 5
 _ALTOGETHER = 40  # attempts at one file, whatever progress each of them made
-_TIMEOUT = 60.0
+_TIMEOUT = 30.0  # seconds without a byte
 _PIECE = 1 << 20
 _AHEAD = 1 << 20  # bytes that a range asks for at least
 _MOST_AHEAD = 16 << 20
@@ -166,7 +166,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, socket.gaierror):
         return "there is no such host"
     if isinstance(error, (socket.timeout, TimeoutError)):
-        return f"the server has not answered for {_TIMEOUT:.0f} seconds"
+        return f"the server has not sent anything for {_TIMEOUT:g} seconds"
     if isinstance(error, ConnectionRefusedError):
         return "nobody answers there"
     if isinstance(error, http.client.IncompleteRead):
