@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any, BinaryIO, TypeVar
 from django.utils.translation import gettext as _
 from fsspec.asyn import get_loop, sync
 
-from studio.datasets.backends import guard, parts
+from studio.datasets.backends import parts
 from studio.datasets.backends.base import Entry, Listing, StoreError
 from studio.lib.fields import Problem
 
@@ -51,63 +49,6 @@ class Keys:
     folders: list[str]
     files: list[Found]
     next: str | None
-
-
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and everything that it was made of, however a library wrapped it."""
-    waiting, seen = [error], set()
-    while waiting:
-        current = waiting.pop(0)
-        if not isinstance(current, BaseException) or id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        waiting += [current.__cause__, current.__context__, getattr(current, "reason", None)]
-        waiting += [getattr(current, "os_error", None), *current.args]
-
-
-def network_fault(error: BaseException, where: str, path: str = "") -> StoreError | None:
-    """What went wrong on the way to ``where`` (a host, for people); None when it was something else.
-
-    The texts of libraries are not repeated: addresses with signatures stand in some of them.
-    """
-    refused = guard.refusal(error)
-    if refused:
-        return guard.store_error(refused, path)
-    found = list(causes(error))
-    kinds = {name.__name__ for one in found for name in type(one).__mro__}
-    words = {"where": where}
-    if any(isinstance(one, socket.gaierror) for one in found) or "NameResolutionError" in kinds:
-        text = _("There is no host %(where)s.") % words
-        return StoreError("no-such-host", text, hint=_("Check the name for typing errors."), path=path)
-    certificate = next((one for one in found if isinstance(one, ssl.SSLCertVerificationError)), None)
-    if certificate is not None:
-        text = _("The certificate of %(where)s is not trusted: %(why)s.") % {
-            **words,
-            "why": certificate.verify_message,
-        }
-        return StoreError("unreachable", text, hint=_("Its issuer must be known to this machine."), path=path)
-    if any(isinstance(one, ssl.SSLError) for one in found):
-        text = _("%(where)s does not speak TLS as expected.") % words
-        return StoreError("unreachable", text, hint=_("Is it http instead of https?"), path=path)
-    if any(isinstance(one, ConnectionRefusedError) for one in found):
-        text = _("%(where)s refuses connections: nothing listens there.") % words
-        return StoreError("unreachable", text, hint=_("Check the port."), path=path, retry=True)
-    kinds -= {"ConnectTimeoutError"} if "NewConnectionError" in kinds else set()  # urllib3 makes one of the other
-    if any(isinstance(one, (TimeoutError, asyncio.TimeoutError)) for one in found) or kinds & {
-        "ConnectTimeoutError",
-        "ReadTimeoutError",
-        "Timeout",
-        "ServiceRequestTimeoutError",
-        "ServiceResponseTimeoutError",
-    }:
-        return StoreError("timeout", _("%(where)s did not answer in time.") % words, path=path, retry=True)
-    if kinds & {"ClientPayloadError", "IncompleteRead", "IncompleteReadError", "ChunkedEncodingError"}:
-        return StoreError("incomplete", _("%(where)s broke off in the middle.") % words, path=path, retry=True)
-    if any(isinstance(one, OSError) for one in found) or kinds & {"HTTPClientError", "AzureError", "HTTPException"}:
-        text = _("The connection to %(where)s failed or was closed.") % words
-        return StoreError("unreachable", text, path=path, retry=True)
-    return None
 
 
 class ObjectStore:
