@@ -14,7 +14,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -57,15 +57,16 @@ def stage_inputs(unit: Unit, spec: dict[str, Any]) -> dict[str, Any] | None:
     """
     if not spec.get("inputs"):
         if spec.get("outputs"):
-            _write_datasets(unit, spec, {})
+            _write_datasets(unit, spec, {}, {})
         return spec
     versions = _versions(unit, spec)
-    transfer, _made = Transfer.objects.get_or_create(unit=unit, direction=IN)
-    if transfer.state == MOVING and orphaned(transfer):
+    stores = _stores(unit, spec, versions)
+    transfer = Transfer.objects.filter(unit=unit, direction=IN).first()
+    if transfer is not None and transfer.state == MOVING and orphaned(transfer):
         carrier_gone(transfer)
         transfer.refresh_from_db()
-    if transfer.state == WAITING:
-        _begin(unit, spec, transfer, versions)
+    if transfer is None or transfer.state == WAITING:
+        transfer = _begin(unit, spec, transfer, versions, stores)
     if transfer.state == MOVING:
         return None
     if transfer.state == FAILED:
@@ -74,7 +75,7 @@ def stage_inputs(unit: Unit, spec: dict[str, Any]) -> dict[str, Any] | None:
         )
     values = {name: found["path"] for name, found in transfer.result.items()}
     ready = places.settle(spec, values)
-    _write_datasets(unit, ready, versions)
+    _write_datasets(unit, ready, versions, stores)
     return ready
 
 
@@ -89,34 +90,57 @@ def _versions(unit: Unit, spec: dict[str, Any]) -> dict[str, DatasetVersion]:
     return found
 
 
-def _begin(unit: Unit, spec: dict[str, Any], transfer: Transfer, versions: dict[str, DatasetVersion]) -> None:
+def _stores(unit: Unit, spec: dict[str, Any], versions: dict[str, DatasetVersion]) -> dict[str, Any]:
+    """Version -> the stores that it names, with their secrets opened."""
+    found = {}
+    for item in spec["inputs"]:
+        try:
+            found[item["version"]] = programs.stores_of(unit.workspace, versions[item["version"]].definition)
+        except AtelierError as error:
+            raise StagingFailed("InputFailed", _input_message(item, error), input=item["name"]) from error
+    return found
+
+
+def _begin(
+    unit: Unit,
+    spec: dict[str, Any],
+    transfer: Transfer | None,
+    versions: dict[str, DatasetVersion],
+    stores: dict[str, Any],
+) -> Transfer:
     """Make the links, and start a carrier for what has to be moved."""
     folder = storage.unit_directory(unit.key)
     result: dict[str, Any] = {}
     plan = []
     for item in staged_inputs(spec):
-        version = versions[item["version"]]
+        definition, its_stores = versions[item["version"]].definition, stores[item["version"]]
         try:
-            stores = programs.stores_of(unit.workspace, version.definition)
-            local = linking.all_local(version.definition, stores)
+            local = linking.all_local(definition, its_stores)
             if local and item["mode"] != "download":
-                found = linking.link_input(folder, item["name"], version.definition, stores)
+                found = linking.link_input(folder, item["name"], definition, its_stores)
                 result[item["name"]] = {**found, "path": place_of(item, found["file"]), "how": "link"}
                 continue
         except (AtelierError, OSError) as error:
             raise StagingFailed("InputFailed", _input_message(item, error), input=item["name"]) from error
         plan.append({"name": item["name"], "mode": item["mode"], "version": item["version"], "private": local})
-    if plan:
-        started = _start(transfer, plan, result, unit, versions)
-    else:
-        started = bool(
-            Transfer.objects.filter(pk=transfer.pk, state=WAITING).update(
-                state=DONE, result=result, started_at=timezone.now(), ended_at=timezone.now()
-            )
-        )
-    transfer.refresh_from_db()
-    if started:
-        log.debug("inputs of %s: %s", unit.key, transfer.state)
+    now = timezone.now()
+    done = {"state": DONE, "result": result, "started_at": now, "ended_at": now}
+    if transfer is None:  # one statement for what is only linked: a mount is to cost next to nothing
+        transfer = _row(unit, {} if plan else done)
+    if plan and transfer.state == WAITING:
+        _start(transfer, plan, result, unit, versions)
+    elif transfer.state == WAITING:
+        Transfer.objects.filter(pk=transfer.pk, state=WAITING).update(**done)
+        transfer.refresh_from_db()
+    return transfer
+
+
+def _row(unit: Unit, columns: dict[str, Any]) -> Transfer:
+    try:
+        with transaction.atomic():
+            return Transfer.objects.create(unit=unit, direction=IN, **columns)
+    except IntegrityError:  # another worker was first, and its row says how far it is
+        return Transfer.objects.get(unit=unit, direction=IN)
 
 
 def _input_message(item: dict[str, Any], error: Exception) -> str:
@@ -255,7 +279,9 @@ def place_links(unit: Unit, spec: dict[str, Any]) -> None:
                 raise StagingFailed("InputFailed", _input_message(item, error), input=item["name"]) from error
 
 
-def _write_datasets(unit: Unit, spec: dict[str, Any], versions: dict[str, DatasetVersion]) -> None:
+def _write_datasets(
+    unit: Unit, spec: dict[str, Any], versions: dict[str, DatasetVersion], stores: dict[str, Any]
+) -> None:
     """``datasets.json``: what the client answers with inside the run, without the network. Holds no secrets."""
     folder = storage.unit_directory(unit.key)
     folder.mkdir(parents=True, exist_ok=True)
@@ -271,7 +297,7 @@ def _write_datasets(unit: Unit, spec: dict[str, Any], versions: dict[str, Datase
             "definition": version.definition, "mode": item["mode"], "value": value,
             "path": value.removeprefix("file://") if item["mode"] != "direct" else None,
         }  # fmt: skip
-        for name, store in programs.stores_of(unit.workspace, version.definition).items():
+        for name, store in stores[item["version"]].items():
             if (root := linking.local_root(store)) is not None:
                 roots[name] = {"root": str(root)}
     outputs = {}

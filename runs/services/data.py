@@ -315,11 +315,9 @@ def flow_again(run: Run) -> dict[str, list[dict[str, Any]]]:
 
 def staged(run: Run, spec: Mapping[str, Any]) -> None:
     """Write down where the inputs lie, once compute has put them there."""
-    places = {item["name"]: item.get("value") for item in spec.get("inputs") or ()}
-    rows = [row for row in run.data.filter(direction="in", value="") if places.get(row.name)]
-    for row in rows:
-        row.value = str(places[row.name])
-    RunData.objects.bulk_update(rows, ["value"])
+    for item in spec.get("inputs") or ():
+        if item["mode"] != "direct" and item.get("value"):
+            run.data.filter(direction="in", name=item["name"]).update(value=str(item["value"]))
 
 
 def outputs_saved(run: Run, files: Mapping[str, Any]) -> list[str]:
