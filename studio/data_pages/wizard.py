@@ -153,6 +153,7 @@ def _files_page(step: Step, *, errors: dict[str, list[str]] | None = None, statu
         "store": chosen,
         "errors": errors or {},
         "crumbs": matching.crumbs(state["folder"]),
+        "content_url": f"/api/v1/workspaces/{request.workspace.name}/datastores/{state['datastore']}/content/",
     }
     if state["place"] == "store" and chosen is not None:
         context["late"] = chosen.kind not in matching.LOCAL
