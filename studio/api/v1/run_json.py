@@ -41,7 +41,7 @@ def data_out(ids: list[int]) -> dict[int, dict[str, list[dict[str, Any]]]]:
     states = {(unit, direction): state for unit, direction, state in transfers}
     for row in rows:
         version = row.version
-        state = states.get((row.run.unit_id, row.direction), "waiting")
+        state = states.get((row.run.unit_id or 0, row.direction), "waiting")
         if row.mode == "direct" or (version is not None and row.direction == "out"):
             state = "done"
         dataset = version.dataset if version is not None else None

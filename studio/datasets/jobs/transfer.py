@@ -128,7 +128,7 @@ class Incoming:
         self.lock = threading.Lock()
         self.links: list[tuple[str, str]] = []
 
-    def list(self) -> None:
+    def look(self) -> None:
         self.files = self.patience.call(f"input {self.name}", self._listed)
         size = sum(file.size or 0 for file in self.files)
         self.progress.more(len(self.files), size)
@@ -206,21 +206,21 @@ def bring_in(plan: dict[str, Any], stores: dict[str, Any], patience: Patience) -
     unit = Path(plan["unit"])
     (unit / "inputs").mkdir(parents=True, exist_ok=True)
     signatures = setting_up.secret_json(setting_up.SIGNATURES)
-    items = []
+    incoming = []
     for raw in plan["items"]:
         definition = setting_up.sign(raw["definition"], signatures.get(raw["name"]) or {})
-        item = {**raw, "definition": definition}
-        items.append(Incoming(unit, item, setting_up.make_source(stores), patience))
-    result = {}
+        incoming.append(Incoming(unit, {**raw, "definition": definition}, setting_up.make_source(stores), patience))
+    result: dict[str, Any] = {}
+    current = ""
     try:
-        for item in items:
-            current = item
-            item.list()
-        for item in items:
-            current = item
-            result[item.name] = item.bring()
+        for one in incoming:
+            current = one.name
+            one.look()
+        for one in incoming:
+            current = one.name
+            result[one.name] = one.bring()
     except Failed as error:
-        raise Named(error, current.name) from error
+        raise Named(error, current) from error
     return result
 
 
