@@ -266,7 +266,9 @@ def attempt(
             is_type = casts.MISFIT in wrong or isinstance(error, duckdb.ConversionException)
             if casts.MISFIT in wrong and query.options["on_error"] == "fail":
                 raise Misfit from error
-            if isinstance(error, getattr(duckdb, "OutOfMemoryException", ())) or query._parquet:
+            of_the_query = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
+            of_the_machine = getattr(duckdb, "OutOfMemoryException", duckdb.ParserException)
+            if isinstance(error, (*of_the_query, of_the_machine)) or query._parquet:
                 raise translated(error, parts) from error
             if is_type and not query.careful:
                 careful = True

@@ -116,6 +116,8 @@ class _Profile:
         found = {key: row[at] for key, at in place.items()}
         count = int(found["count"])
         quantiles = found.get("quantiles")
+        if quantiles is not None and column["type"] == "datetime":
+            quantiles = [None if one is None else EPOCH + datetime.timedelta(microseconds=one) for one in quantiles]
         out = {
             "name": column["name"],
             "type": column["type"],
@@ -127,7 +129,7 @@ class _Profile:
             "max": found["max"],
             "mean": _figure(found.get("mean")),
             "std": _figure(found.get("std")),
-            "quantiles": None if quantiles is None else {k: _figure(v) for k, v in zip(QUANTILES, quantiles)},
+            "quantiles": None if quantiles is None else dict(zip(QUANTILES, map(_figure, quantiles))),
             "top": [],
             "histogram": None,
         }
@@ -285,7 +287,9 @@ def _aggregates(name: str, kind: str) -> dict[str, str]:
         out["std"] = f"stddev_samp({value})"
         out["quantiles"] = f"approx_quantile(CAST({value} AS DOUBLE), [{', '.join(map(str, QUANTILES.values()))}])"
     elif kind == "datetime":
-        out["quantiles"] = f"approx_quantile({name}, [{', '.join(map(str, QUANTILES.values()))}])"
+        out["quantiles"] = (
+            f"approx_quantile(CAST(epoch_us({name}) AS DOUBLE), [{', '.join(map(str, QUANTILES.values()))}])"
+        )
     elif kind == "boolean":
         out["mean"] = f"avg(CAST({name} AS INTEGER))"
     else:
