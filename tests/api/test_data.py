@@ -348,8 +348,16 @@ class TestFiles:
             web.put(f"{number}.csv", b"a\n1\n")
         paths = [{"url": f"{web.url}{number}.csv"} for number in range(20)]
         paths[13]["url"] = f"{web.url}none.csv"
-        answer = world.send("reader", "POST", "/data/files", {"definition": definition(*paths)})
+        answer = world.send("contributor", "POST", "/data/files", {"definition": definition(*paths)})
         assert "none.csv" in check_problem(answer, 404)["detail"]
+
+    def test_readers_send_the_studio_nowhere(self, world: World, web: WebServer, check_problem: Check) -> None:
+        web.put("a.csv", b"a\n1\n")
+        body = {"definition": definition({"url": f"{web.url}a.csv"})}
+        for path in ("/data/files", "/data/inspect"):
+            check_problem(world.send("reader", "POST", path, body), 403)
+        assert not web.requests
+        assert world.send("contributor", "POST", "/data/files", body).status_code == 200
 
     def test_nothing_matches(self, world: World, check_problem: Check) -> None:
         body = {"definition": definition({"datastore": "workspaceblobstore", "path": "none/*.csv"})}

@@ -110,13 +110,22 @@ def _asked(version: DatasetVersion, limit: int | None) -> dict[str, Any]:
     return {"files": [one], "next": None}
 
 
+def _opened(request: HttpRequest, workspace: str, definition: Any) -> tuple[Workspace, dict[str, Any]]:
+    """(workspace, opened definition) of a request's body. Files of datastores are for everybody who may read; an
+    address or a query of one's own makes the studio ask somebody else, and needs the right to write."""
+    place = workspace_of(request, workspace)
+    opened = datasets.definition_check(place, definition)
+    if not all("datastore" in path for path in opened["source"].get("paths") or [{}]):
+        workspace_of(request, workspace, Right.WRITE)
+    return place, opened
+
+
 @router.post("/data/inspect", response=LookOut, auth=UNITS_TOO)
 def data_inspect(request: HttpRequest, workspace: Ws, data: InspectIn) -> Any:
     """The first rows of a definition that is being made, with its columns settled and everything that is wrong."""
     from studio.datasets import inspect
 
-    place = workspace_of(request, workspace)
-    opened = datasets.definition_check(place, data.definition)
+    place, opened = _opened(request, workspace, data.definition)
     found = inspect.inspect(opened, data.rows, workspace=place)
     bare, _keys = datasets.split(found["definition"])
     return {**found, "definition": bare}
@@ -125,8 +134,7 @@ def data_inspect(request: HttpRequest, workspace: Ws, data: InspectIn) -> Any:
 @router.post("/data/files", response=DataFilesOut, auth=UNITS_TOO)
 def data_files(request: HttpRequest, workspace: Ws, data: DefinitionIn, after: After = None, limit: Most = None) -> Any:
     """The files that a definition names, before its steps: a page of at most 1,000."""
-    place = workspace_of(request, workspace)
-    opened = datasets.definition_check(place, data.definition)
+    place, opened = _opened(request, workspace, data.definition)
     if opened["source"]["kind"] == "sql":
         raise Invalid(_("A query has no files: save it (data/definitions), and read that."), field="definition")
     return _listed(request, place, opened, after, limit, None)
