@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from studio.datasets.models import Datastore
 from studio.lib import secrets as locks
 from studio.lib import storage
 from studio.lib.errors import AtelierError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,25 +103,39 @@ def _begin(unit: Unit, transfer: Transfer) -> None:
             store = rows.get(item["datastore"])
             if store is None or store.deleted_at is not None:
                 raise _Unsent(item, "", _("the datastore was removed"))
-            backend = linking.backend_of(opened(store))
-            home = backend.local_path(item["path"])
-            if home is not None and _same_disk(folder, home):
-                result[item["name"]] = _move(folder, item, backend, home)
+            if (moved := _moved(folder, item, store)) is not None:
+                result[item["name"]] = moved
             else:
                 plan.append({"name": item["name"], "store": item["store"], "path": item["path"], "pk": store.pk})
-        if not plan:
-            Transfer.objects.filter(pk=transfer.pk, state=staging.WAITING).update(
-                state=staging.DONE, result=result, ended_at=timezone.now(),
-                files_done=sum(item["files"] for item in result.values()),
-                bytes_done=sum(item["bytes"] for item in result.values()),
-            )  # fmt: skip
+        if plan:
+            transfer.result = result
+            start_sending(transfer, plan)
             return
-        transfer.result = result
-        start_sending(transfer, plan)
+        Transfer.objects.filter(pk=transfer.pk, state=staging.WAITING).update(
+            state=staging.DONE, result=result, ended_at=timezone.now(),
+            files_done=sum(item["files"] for item in result.values()),
+            bytes_done=sum(item["bytes"] for item in result.values()),
+        )  # fmt: skip
     except _Unsent as error:
         staging.fail(transfer, error.detail, input=error.item["name"], store=error.item["store"], file=error.path)
+    except Exception as error:
+        # Whatever it was: a run must come to its end, and say why what it made is not where it should be.
+        log.exception("the outputs of %s could not be sent", unit.key)
+        why = error.detail if isinstance(error, AtelierError) else f"{type(error).__name__}: {error}"
+        staging.fail(transfer, unsent_message(unit.spec["outputs"][0], "", why))
+
+
+def _moved(folder: Path, item: dict[str, Any], store: Datastore) -> dict[str, Any] | None:
+    """The result of moving an output on this disk; None where a carrier has to take it."""
+    try:
+        backend = linking.backend_of(opened(store))
+        home = backend.local_path(item["path"])
+        near = home is not None and _same_disk(folder, home)
     except AtelierError as error:
-        staging.fail(transfer, error.detail)
+        raise _Unsent(item, "", error.detail) from error
+    except OSError as error:
+        raise _Unsent(item, item["path"], error.strerror or str(error)) from error
+    return _move(folder, item, backend, home) if home is not None and near else None
 
 
 def opened(store: Datastore) -> dict[str, Any]:

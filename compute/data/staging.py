@@ -247,6 +247,10 @@ def carrier_gone(transfer: Transfer) -> None:
         except AtelierError as error:
             fail(transfer, error.detail)
             return
+        except Exception as error:
+            log.exception("data of %s could not be moved again", unit.key)
+            fail(transfer, f"{type(error).__name__}: {error}")
+            return
     carrier = transfer.carrier
     why = (carrier.error or {}).get("message") if carrier is not None else ""
     fail(transfer, str(why or _("The program that moves data was ended.")))

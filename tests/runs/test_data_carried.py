@@ -185,3 +185,26 @@ def test_an_upload_that_is_refused_fails_the_run_and_loses_nothing(send: Any, bu
     assert (storage.unit_directory(run.key) / "produced" / "made" / "one.txt").read_text() == "made one.txt"
     assert run.data.get().version is None
     assert transfer_of(run).carrier.state == "failed"
+
+
+def test_cancel_while_an_output_goes_up(send: Any, team: Any, bucket: Any) -> None:
+    from tests.gear.servers import Wire
+
+    wire = Wire(bucket.port)
+    wire.cut_after = 0
+    datastore_services.datastore_create(
+        workspace=team.workspace, user=team.owner, name="far", kind="s3", check=False,
+        config={"bucket": "made", "endpoint": f"http://127.0.0.1:{wire.port}"},
+        secrets={"access_key": bucket.access_key, "secret_key": bucket.secret_key},
+    )  # fmt: skip
+    run = send(WRITE, outputs=[{"name": "made", "datastore": "far", "path": "out"}], arguments=["${{outputs.made}}"])
+    until(lambda: Transfer.objects.filter(unit=run.unit, direction="out", state="moving").first())
+    assert Run.objects.get(pk=run.pk).status == "Finalizing"
+    manage.run_cancel(run, user=None)
+    run = finish(run)
+    wire.close()
+    assert run.status == "Canceled" and run.data.get().version is None
+    carrier = transfer_of(run).carrier
+    assert carrier is not None
+    until(lambda: Unit.objects.get(pk=carrier.pk).state == "canceled")
+    assert (storage.unit_directory(run.key) / "produced" / "made" / "one.txt").read_text() == "made one.txt"
