@@ -43,6 +43,7 @@ def blank(datastore: str = "") -> State:
         "pattern": "",
         "urls": "",
         "signed": {},
+        "database": "",
         "query": "",
         "kind": "",
         "guessed_for": "",
@@ -120,7 +121,7 @@ def source_of(state: State) -> dict[str, Any]:
     if kind == "sql":
         if not state["query"].strip():
             raise Invalid(_("Type a query."), field="query")
-        source["query"] = {"datastore": state["datastore"], "text": state["query"].strip()}
+        source["query"] = {"datastore": state["database"], "text": state["query"].strip()}
     else:
         source["paths"] = places_of(state)
     if kind != "files":
@@ -175,7 +176,7 @@ def state_of(version: DatasetVersion, opened: dict[str, Any] | None = None) -> S
     state["settings"] = {name: value for name, value in source.items() if name not in ("kind", "paths", "query")}
     paths = source.get("paths") or []
     if source["kind"] == "sql":
-        state.update(place="sql", datastore=source["query"]["datastore"], query=source["query"]["text"])
+        state.update(place="sql", database=source["query"]["datastore"], query=source["query"]["text"])
     elif paths and "url" in paths[0]:
         state.update(place="web", urls="\n".join(path["url"] for path in paths if "url" in path))
         for path in ((opened or {}).get("source") or {}).get("paths") or []:

@@ -47,6 +47,7 @@ def wizard_start(request: WorkspaceRequest) -> HttpResponse:
     if name := request.GET.get("dataset", ""):
         version = selectors.version_get(request.workspace, name, request.GET.get("version") or "latest")
         state = drafts.state_of(version, services.opened_definition(version))
+        state["datastore"] = state["datastore"] or selectors.default_datastore(request.workspace).name
     else:
         default = next(iter(_stores(request)), None)
         state = drafts.blank(default.name if default else "")
@@ -87,7 +88,7 @@ def _list_url(request: WorkspaceRequest) -> str:
 def _read_files(step: Step) -> None:
     """What was posted, into the draft. Fields of places that the page does not show keep what they had."""
     data, state = step.request.POST, step.state
-    for name in ("pattern", "urls", "query"):
+    for name in ("pattern", "urls", "database", "query"):
         if name in data:
             state[name] = data[name].replace("\r\n", "\n").strip(" " if name != "pattern" else None)[:20_000]
     if "picks" in data:  # a hidden field says that the ticks are part of what came
@@ -139,8 +140,8 @@ def _files_next(step: Step) -> HttpResponse:
 
 def _sql_store(step: Step) -> None:
     stores = [row for row in _stores(step.request) if row.kind in SQL_KINDS]
-    if step.state["datastore"] not in {row.name for row in stores}:
-        raise Invalid(_("Choose a database."), field="datastore")
+    if step.state["database"] not in {row.name for row in stores}:
+        raise Invalid(_("Choose a database."), field="database")
 
 
 def _files_page(step: Step, *, errors: dict[str, list[str]] | None = None, status: int = 200) -> HttpResponse:

@@ -20,7 +20,7 @@ KEY = "sig=abc123secret456&se=2030-01-01"
 
 
 @pytest.mark.parametrize(
-    ("name", "head", "kind", "settings"),
+    ("name", "head", "kind", "expected"),
     [
         ("a.csv", b"a,b\n1,2\n", "delimited", {"separator": ",", "header": True, "encoding": "utf8"}),
         ("a.csv", b"a;b\n1,5;2\n2,5;3\n", "delimited", {"separator": ";"}),
@@ -37,10 +37,10 @@ KEY = "sig=abc123secret456&se=2030-01-01"
         ("a.csv", b"", "delimited", {"separator": ","}),
     ],
 )
-def test_guesses(name: str, head: bytes, kind: str, settings: dict[str, Any]) -> None:
+def test_guesses(name: str, head: bytes, kind: str, expected: dict[str, Any]) -> None:
     found, said = guess(name, head)
     assert found == kind
-    assert {key: said.get(key) for key in settings} == settings
+    assert {key: said.get(key) for key in expected} == expected
 
 
 def test_a_draft_and_its_definition_and_back() -> None:
@@ -177,3 +177,27 @@ def test_a_name_that_is_taken_is_asked_about(client: Client, team: Any) -> None:
     response = client.post(url, {"name": "pictures", "go": "register", "confirmed": "pictures"})
     assert response.status_code == 302
     assert DatasetVersion.objects.get(version=2).definition["source"]["paths"][0]["path"] == "b/**"
+
+
+@pytest.mark.django_db
+def test_a_query_and_files_do_not_get_into_each_others_way(client: Client, team: Any) -> None:
+    Datastore.objects.create(workspace=team.workspace, name="pg", kind="postgresql", config={"host": "127.0.0.1"})
+    url = _start(client)
+    assert client.post(url, {"go": "stay", "picks": "1", "pick": "a.csv"}).status_code == 302
+    client.post(url, {"go": "place:sql"})
+    refused = client.post(url, {"go": "next", "database": "pg", "query": ""})
+    assert refused.status_code == 422 and "Type a query" in refused.content.decode()
+    client.post(url, {"go": "place:store", "database": "pg", "query": "select 1 as one"})
+    _draft, state = drafts.draft_get(team.workspace, team.contributor, DatasetDraft.objects.get().pk)
+    assert (state["datastore"], state["picks"], state["database"]) == ("workspaceblobstore", ["a.csv"], "pg")
+    client.post(url, {"go": "place:sql"})
+    response = client.post(url, {"go": "next", "database": "pg", "query": "select 1 as one"})
+    text = client.get(response["Location"]).content.decode()
+    assert 'name="on_error"' in text and 'name="kind"' not in text
+    response = client.post(response["Location"], {"go": "anyway"})
+    response = client.post(response["Location"], {"name": "one", "go": "register"})
+    version = DatasetVersion.objects.get()
+    assert version.definition["source"]["query"] == {"datastore": "pg", "text": "select 1 as one"}
+    assert "select 1 as one" in client.get(version.get_absolute_url()).content.decode()
+    again = client.get(_start(client, dataset="one")).content.decode()
+    assert "select 1 as one" in again and '<option value="pg" selected>' in again
