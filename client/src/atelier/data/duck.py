@@ -158,7 +158,9 @@ class Query:
         }
         if self.options.get("empty_as_string") and not first.anew:
             texts = [literal(name) for name, kind in physical.items() if kind == "VARCHAR"]
-            if texts:
+            if version() < (0, 10):
+                options["nullstr"] = literal(NULL)  # empty numbers then take the careful way
+            elif texts:
                 options["force_not_null"] = f"[{', '.join(texts)}]"
         if first.anew:
             options["max_line_size"] = str(LINE)
