@@ -275,7 +275,7 @@ LOGGING = {
         name: {"level": "WARNING"}
         for name in (
             *("celery.app.trace", "celery.worker.strategy", "celery.beat"),
-            *("urllib3", "requests", "aiohttp", "botocore", "aiobotocore", "s3fs", "azure", "adlfs", "fsspec"),
+            *("urllib3", "requests", "aiohttp", "botocore", "aiobotocore", "s3fs", "azure", "fsspec"),
         )
     },
 }

@@ -199,7 +199,7 @@ def store_error(refused: ForbiddenAddress, path: str = "") -> StoreError:
     )
 
 
-# --- aiohttp: s3fs (aiobotocore) and adlfs (azure) ---
+# --- aiohttp: s3fs (aiobotocore) and azure-storage-blob ---
 
 
 def connector_arguments() -> dict[str, Any]:
