@@ -77,7 +77,9 @@ def _moment(text: str, formats: list[str] | None) -> str:
     if formats:
         return f"try_strptime({text}, [{', '.join(literal(one) for one in formats)}])"
     offset = literal(OFFSET)
-    plain = f"TRY_CAST(replace(regexp_replace({text}, {offset}, ''), '/', '-') AS TIMESTAMP)"
+    # Older DuckDBs want two digits of the hour, seconds, and "-" in dates.
+    plain = f"regexp_replace(replace(regexp_replace({text}, {offset}, ''), '/', '-'), '([ T])([0-9]):', '\\10\\2:')"
+    plain = f"TRY_CAST(regexp_replace({plain}, '([ T][0-9]{{2}}:[0-9]{{2}})$', '\\1:00') AS TIMESTAMP)"
     away = literal("([+-])([0-9]{2}):?([0-9]{2})$")
     sign = f"CASE regexp_extract({text}, {away}, 1) WHEN '-' THEN 1 ELSE -1 END"
     minutes = (

@@ -263,6 +263,7 @@ def attempt(
         query = Query(definition, parts, connection, careful)
         try:
             found = use(query)
+            misfits = count_misfits(query) if query.careful or query.fitted else {}
         except duckdb.Error as error:
             wrong = str(error)
             is_type = casts.MISFIT in wrong or isinstance(error, duckdb.ConversionException)
@@ -281,7 +282,7 @@ def attempt(
             else:
                 raise translated(error, parts) from error
             continue
-        return found, count_misfits(query) if query.careful or query.fitted else {}
+        return found, misfits
 
 
 def count_misfits(query: Query) -> dict[str, int]:
