@@ -145,6 +145,9 @@ def produced(unit: Path, name: str, home: Path | None = None) -> Produced:
     it left count as the files that they were."""
     root, found = unit / "produced" / name, Produced()
     roots = [os.path.realpath(unit), *([os.path.realpath(home)] if home else [])]
+    if os.path.realpath(root) == roots[0] or not _inside(root, roots):
+        found.links.append(name)  # what lies behind it is somebody else's, and would be moved away
+        return found
     if root.is_file():
         found.single = True
         found.files.append(("", root))
