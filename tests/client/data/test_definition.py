@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -115,3 +116,36 @@ def test_expressions_to_json_and_back() -> None:
 def test_expressions_that_are_none(node: Any) -> None:
     with pytest.raises(DataError):
         e.check(node)
+
+
+def test_checking_takes_the_time_that_the_length_of_a_definition_takes() -> None:
+    columns = [{"name": f"c{at}", "type": "string"} for at in range(10_000)]
+    steps = [{"op": "drop", "columns": [f"c{at}"]} for at in range(199)] + [d.keep(["c9999"])]
+    source = {"kind": "delimited", "paths": [{"datastore": "s", "path": "a.csv"}]}
+    begun = time.monotonic()
+    found = d.check({"source": source, "schema": columns, "steps": steps})
+    assert time.monotonic() - begun < 2
+    assert [one["name"] for one in d.columns(found) or []] == ["c9999"]
+    with pytest.raises(DataError, match="There is no column 'c7'"):
+        d.check({"source": source, "schema": columns, "steps": [d.drop(["c7"]), d.drop(["c7"])]})
+    with pytest.raises(DataError, match="200 steps|most 200"):
+        d.check({"source": source, "steps": [d.take(1)] * 45_000})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"partition_format": "{a}/{a}/x.csv"},
+        {"partition_format": "{1a}/x.csv"},
+        {"partition_format": "{a}" * 1000},
+        {"skip_rows": 10**30},
+    ],
+)
+def test_options_that_no_engine_can_take(options: dict[str, object]) -> None:
+    with pytest.raises(DataError, match=next(iter(options))):
+        d.make("delimited", [{"datastore": "s", "path": "a.csv"}], **options)
+
+
+def test_counts_that_no_engine_can_take() -> None:
+    with pytest.raises(DataError, match="count"):
+        d.make("files", [{"datastore": "s", "path": "a.csv"}], steps=[d.take(10**30)])

@@ -16,9 +16,12 @@ from typing import Any
 
 from .errors import DataError
 from .steps import (
+    MOST_ROWS,
+    MOST_STEPS,
     ROW_STEPS,
     STEPS,
     TYPES,
+    _Before,
     _known,
     _step,
     _whole,
@@ -131,9 +134,12 @@ def check(definition: Any) -> dict[str, Any]:
     steps = definition.get("steps")
     if not isinstance(steps, (list, tuple, type(None))):
         raise _wrong("steps", steps, "a list")
+    if steps and len(steps) > MOST_STEPS:
+        raise DataError(f"steps has {len(steps):,} steps; there are at most {MOST_STEPS}.", "definition", field="steps")
     out: dict[str, Any] = {"format": FORMAT, "type": wanted, "source": source, "schema": schema, "steps": []}
+    before = _Before(out)
     for at, step in enumerate(steps or ()):
-        out["steps"].append(_step(step, f"steps[{at}]", out))
+        out["steps"].append(_step(step, f"steps[{at}]", before))
     return out
 
 
@@ -188,6 +194,49 @@ def describe(definition: dict[str, Any]) -> str:
             what += f" and {len(shown) - 3} more"
     done = [step["op"] for step in definition["steps"]]
     return " | ".join([what, *done])
+
+
+def label(definition: dict[str, Any]) -> str:
+    """A few words for a dataset that nobody named: ``Titanic.csv``, ``raw/**/*.csv``, ``made/ | take``."""
+    source = definition["source"]
+    if source["kind"] == "sql":
+        what = " ".join(source["query"]["text"].split())
+        what = what if len(what) <= 60 else what[:59] + "…"
+    else:
+        paths = source["paths"]
+        what = _last(paths[0]) + (f" + {len(paths) - 1}" if len(paths) > 1 else "")
+    return " | ".join([what, *(step["op"] for step in definition["steps"])])
+
+
+def place(definition: dict[str, Any]) -> str:
+    """Where what it reads lies: the datastore, or the server of an address; the first of several."""
+    source = definition["source"]
+    if source["kind"] == "sql":
+        return str(source["query"]["datastore"])
+    path = source["paths"][0]
+    if "url" in path:
+        return str(path["url"]).partition("://")[2].partition("/")[0].rpartition("@")[2]
+    return str(path.get("datastore") or "")
+
+
+def _last(path: dict[str, Any]) -> str:
+    """The end of a path that tells what it is: its file, its folder with a slash, or its wildcards with the folder
+    before them."""
+    if "url" in path:
+        address = str(path["url"]).partition("?")[0].partition("://")[2].rstrip("/")
+        return address.rpartition("/")[2]
+    text = str(path["local"] if "local" in path else path["path"]).strip("/")
+    whole = text == "**" or text.endswith("/**")
+    parts = (text[:-2] if whole else text).strip("/").split("/")
+    wild = next((at for at, part in enumerate(parts) if _wild(part)), len(parts) - 1)
+    if whole and not any(parts):
+        return f"{path.get('datastore') or ''}/"
+    first = max(0, wild - 1) if _wild(parts[wild]) else wild
+    return "/".join(parts[first:]) + ("/" if whole else "")
+
+
+def _wild(part: str) -> bool:
+    return any(char in part for char in "*?[")
 
 
 def _shown(path: dict[str, Any]) -> str:
@@ -266,14 +315,26 @@ def _option(key: str, value: Any, default: Any) -> Any:
         if key == "separator" and not value:
             raise _wrong(name, value, "one character")
     elif key == "partition_format":
-        if value is not None and not (isinstance(value, str) and re.search(r"\{\w+(:[^{}]*)?\}", value)):
+        if value is not None and not _is_partition_format(value):
             raise _wrong(name, value, "a pattern such as 'folder={name}/{date:yyyy/MM/dd}/data.csv'")
     elif isinstance(default, bool):
         if not isinstance(value, bool):
             raise _wrong(name, value, "true or false")
-    elif not _whole(value, 0):
+    elif not _whole(value, 0) or value >= MOST_ROWS:
         raise _wrong(name, value, "a whole number, 0 or more")
     return value
+
+
+def _is_partition_format(value: Any) -> bool:
+    if not isinstance(value, str) or len(value) > 1000 or not re.search(r"\{\w+(:[^{}]*)?\}", value):
+        return False
+    from .partitions import Partitions
+
+    try:
+        Partitions({"partition_format": value})
+    except re.error:  # a name that comes twice, or is none
+        return False
+    return True
 
 
 def _encoding(value: Any) -> str:

@@ -10,6 +10,8 @@ from . import expressions
 from .errors import DataError
 
 TYPES = ("string", "integer", "float", "boolean", "datetime")
+MOST_STEPS = 200
+MOST_ROWS = 1 << 62
 ROW_STEPS = ("take", "skip", "sample", "split")
 DATED = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:\d{2})?)?\Z")
 STEPS: dict[str, dict[str, Any]] = {  # op -> {key: default}; ... where it must be given
@@ -115,11 +117,11 @@ def _known(value: dict[str, Any], keys: Iterable[str], where: str) -> None:
             raise DataError(f"{where}{key} is not known; there are {', '.join(allowed)}.", "definition", field=key)
 
 
-def _step(step: Any, where: str, before: dict[str, Any]) -> dict[str, Any]:
+def _step(step: Any, where: str, before: _Before) -> dict[str, Any]:
     if not isinstance(step, dict) or step.get("op") not in STEPS:
         raise _wrong(where, step, "an object whose op is one of " + ", ".join(STEPS))
     op = step["op"]
-    if before["type"] == "file" and op not in ROW_STEPS:
+    if before.type == "file" and op not in ROW_STEPS:
         raise DataError(f"{where}.op is {op!r}, which works on columns; a file dataset has none.", "definition")
     keys = STEPS[op]
     _known(step, ["op", *keys], where + ".")
@@ -128,14 +130,15 @@ def _step(step: Any, where: str, before: dict[str, Any]) -> dict[str, Any]:
         if value is ...:
             raise DataError(f"{where}.{key} is missing.", "definition", field=key)
         out[key] = _step_value(op, key, value, f"{where}.{key}")
-    _names_there(out, where, before)
+    before.check(out, where)
+    before.take(out)
     return out
 
 
 def _step_value(op: str, key: str, value: Any, where: str) -> Any:
     good, wanted = True, ""
     if key == "count":
-        good, wanted = _whole(value, 0), "a whole number, 0 or more"
+        good, wanted = _whole(value, 0) and value < MOST_ROWS, "a whole number, 0 or more, below 2**62"
     elif key in ("probability", "percentage"):
         good, wanted = _number(value) and 0 <= value <= 1, "a number from 0 to 1"
     elif key == "seed":
@@ -164,31 +167,53 @@ def _step_value(op: str, key: str, value: Any, where: str) -> Any:
     return value
 
 
-def _names_there(step: dict[str, Any], where: str, before: dict[str, Any]) -> None:
-    """Columns that a step names must be there, where the columns are known."""
-    op = step["op"]
-    moment, partition = timestamps(before)
-    if op in ("time", "recent") and not (moment or partition):
-        from atelier.exceptions import DatasetTimestampMissingError
+class _Before:
+    """The columns and timestamps that a step finds, carried from step to step: a definition of many columns and steps
+    is checked in the time that its length takes."""
 
-        raise DatasetTimestampMissingError(
-            "The dataset has no timestamp column; call with_timestamp_columns(timestamp='...') first."
-        )
-    if op == "keep" and not step["columns"]:
-        raise _wrong(where + ".columns", [], "a list of at least one column")
-    used = list(step.get("columns") or ())
-    if op == "filter":
-        used = sorted(expressions.names(step["expression"]))
-    elif op == "timestamps":
-        used = [name for name in (step["timestamp"], step["partition"]) if name]
-    known = columns(before)
-    if known is not None:
-        there = [one["name"] for one in known]
-        for name in used:
-            if name not in there:
-                raise DataError(f"There is no column {name!r}; there are {_listed(there)}.", "no-such-column")
-        if op == "drop" and len(used) == len(there):
-            raise _wrong(where + ".columns", used, "fewer than all columns")
+    def __init__(self, definition: dict[str, Any]) -> None:
+        self.type: str = definition["type"]
+        found = columns({**definition, "steps": []})
+        self.names = None if found is None else {one["name"]: None for one in found}  # a set that keeps their order
+        self.moments: list[str | None] = [None, None]
+
+    def take(self, step: dict[str, Any]) -> None:
+        """What the next step finds."""
+        if step["op"] == "timestamps":
+            self.moments = [step["timestamp"], step["partition"]]
+        elif step["op"] in ("keep", "drop"):
+            kept, named = step["op"] == "keep", set(step["columns"])
+            self.moments = [one if one and (one in named) == kept else None for one in self.moments]
+            if self.names is not None and kept:
+                self.names = dict.fromkeys(step["columns"])
+            elif self.names is not None:
+                for name in named:
+                    del self.names[name]
+
+    def check(self, step: dict[str, Any], where: str) -> None:
+        """Columns that a step names must be there, where the columns are known."""
+        op = step["op"]
+        if op in ("time", "recent") and not any(self.moments):
+            from atelier.exceptions import DatasetTimestampMissingError
+
+            raise DatasetTimestampMissingError(
+                "The dataset has no timestamp column; call with_timestamp_columns(timestamp='...') first."
+            )
+        if op == "keep" and not step["columns"]:
+            raise _wrong(where + ".columns", [], "a list of at least one column")
+        used = list(step.get("columns") or ())
+        if op == "filter":
+            used = sorted(expressions.names(step["expression"]))
+        elif op == "timestamps":
+            used = [name for name in (step["timestamp"], step["partition"]) if name]
+        if self.names is not None:
+            for name in used:
+                if name not in self.names:
+                    raise DataError(
+                        f"There is no column {name!r}; there are {_listed(list(self.names))}.", "no-such-column"
+                    )
+            if op == "drop" and len(used) == len(self.names):
+                raise _wrong(where + ".columns", used, "fewer than all columns")
 
 
 def _listed(names: list[str]) -> str:
