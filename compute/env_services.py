@@ -42,8 +42,8 @@ CURATED: dict[str, tuple[str, Recipe]] = {
     ),
     "AzureML-Minimal": ("Python and nothing else: the azureml names are always there.", Recipe(kind="pip")),
     "AzureML-Tutorial": (
-        "scikit-learn, pandas, NumPy, joblib and Matplotlib.",
-        Recipe(kind="pip", packages=["joblib", "matplotlib", "numpy", "pandas", "scikit-learn"]),
+        "scikit-learn, pandas, NumPy, joblib, Matplotlib, and DuckDB and pyarrow to read datasets.",
+        Recipe(kind="pip", packages=["duckdb", "joblib", "matplotlib", "numpy", "pandas", "pyarrow", "scikit-learn"]),
     ),
 }
 

@@ -38,6 +38,9 @@ KINDS = ("system", "pip", "conda")
 MAX_PACKAGES = 500
 MAX_TEXT = 256 * 1024
 _VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+# With these came what reads datasets; the client reads with these instead, and far slower without them.
+_WITH_DATASETS = re.compile(r"azureml-(dataprep|dataset-runtime|sdk|train-automl)(-.*)?")
+DATASET_READERS = ("duckdb", "pandas", "pyarrow")
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,7 @@ def _requirements(lines: Iterable[str], name: str) -> tuple[list[str], list[str]
     kept: dict[str, Requirement] = {}
     notes: list[str] = []
     wrong: list[str] = []
+    readers: dict[str, Requirement] = {}
     for line in lines:
         try:
             requirement = _requirement(line, notes)
@@ -233,15 +237,29 @@ def _requirements(lines: Iterable[str], name: str) -> tuple[list[str], list[str]
             continue
         canonical = canonicalize_name(requirement.name)
         if canonical == "azureml" or canonical.startswith("azureml-"):
-            notes.append(f"{requirement.name} is left out: Atelier itself provides the azureml names in every run.")
+            notes.append(_left_out(requirement, canonical, readers))
             continue
         requirement.name = canonical
         _merge(kept, requirement, wrong)
+    asked = {requirement.name for requirement in kept.values()}
+    kept.update({key: requirement for key, requirement in readers.items() if requirement.name not in asked})
     if len(kept) > MAX_PACKAGES:
         wrong.append(f"{len(kept)} packages are more than {MAX_PACKAGES}.")
     if wrong:
         raise Invalid(" ".join(wrong), errors={name: wrong})
     return sorted(str(requirement) for requirement in kept.values()), list(dict.fromkeys(notes))
+
+
+def _left_out(requirement: Requirement, canonical: str, readers: dict[str, Requirement]) -> str:
+    """The note about an azureml package; what reads datasets in place of some of them is added to ``readers``."""
+    note = f"{requirement.name} is left out: Atelier itself provides the azureml names in every run"
+    if not _WITH_DATASETS.fullmatch(canonical):
+        return note + "."
+    for name in DATASET_READERS:
+        made = Requirement(name)
+        made.marker = requirement.marker
+        readers[f"{name};{made.marker or ''}"] = made
+    return f"{note}; {', '.join(DATASET_READERS[:-1])} and {DATASET_READERS[-1]} are there to read datasets."
 
 
 def _merge(kept: dict[str, Requirement], requirement: Requirement, wrong: list[str]) -> None:

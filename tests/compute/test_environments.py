@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 import pytest
+from django.apps import apps
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +37,27 @@ def test_the_conda_file_of_the_azure_ml_tutorial() -> None:
     recipe = recipe_from_conda(SEED)
     assert (recipe.kind, recipe.python, recipe.packages) == ("conda", "3.6.2", ["numpy", "scikit-learn"])
     assert "azureml-defaults is left out" in recipe.notes[0]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["azureml-dataprep[pandas,fuse]==2.3", "azureml_dataset_runtime", "azureml-sdk[automl]", "azureml-train-automl"],
+)
+def test_what_read_datasets_has_a_successor(line: str) -> None:
+    recipe = recipe_from_requirements(f"scikit-learn\n{line}\nazureml-core\nazureml-defaults")
+    assert recipe.packages == ["duckdb", "pandas", "pyarrow", "scikit-learn"]
+    replaced = [note for note in recipe.notes if "duckdb, pandas and pyarrow are there" in note]
+    assert len(recipe.notes) == 3 and len(replaced) == 1
+    assert recipe_from_dict(recipe.to_dict()) == recipe
+
+
+def test_what_reads_datasets_keeps_the_versions_asked_for() -> None:
+    wanted = "azureml-train-automl-client; python_version < '3.9'\npandas==1.1.5\npyarrow @ https://example.test/p.whl"
+    recipe = recipe_from_requirements(wanted)
+    duckdb, pandas, pyarrow = recipe.packages
+    assert (duckdb, pandas) == ('duckdb; python_version < "3.9"', "pandas==1.1.5")
+    assert pyarrow.startswith("pyarrow") and pyarrow.endswith("@ https://example.test/p.whl")
+    assert recipe_from_requirements("azureml-core\nazureml-datadrift").packages == []
 
 
 @pytest.mark.parametrize(
@@ -216,3 +239,30 @@ def test_the_same_content_is_the_same_version(team) -> None:  # type: ignore[no-
     for name in ("", "a b", "../x", "-x"):
         with pytest.raises(Invalid):
             register(Recipe(), name)
+
+
+@pytest.mark.django_db
+def test_older_workspaces_get_the_tutorial_environment_that_reads_datasets(team) -> None:  # type: ignore[no-untyped-def]
+    from compute.env_services import ensure_curated
+    from compute.models import Environment
+
+    named = Environment.objects.filter(workspace=team.workspace, name="AzureML-Tutorial")
+    named.delete()
+    old = Recipe(kind="pip", packages=["joblib", "matplotlib", "numpy", "pandas", "scikit-learn"])
+    kept = Environment.objects.create(
+        workspace=team.workspace,
+        name="AzureML-Tutorial",
+        version=1,
+        recipe=old.to_dict(),
+        content_hash=content_hash(old),
+        curated=True,
+    )
+    migration = importlib.import_module("compute.migrations.0003_tutorial_reads_datasets")
+    migration.add_versions(apps, None)
+    assert named.get(version=1).recipe == kept.recipe
+    newest = named.order_by("-version").first()
+    assert newest and newest.version == 2 and "duckdb" in newest.recipe["packages"]
+    assert newest.content_hash == content_hash(recipe_from_dict(newest.recipe))
+    ensure_curated(team.workspace)  # what it would make is there
+    migration.add_versions(apps, None)
+    assert named.count() == 2
