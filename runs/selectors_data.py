@@ -10,7 +10,6 @@ from django.db.models import Q, QuerySet
 from compute.data.progress import transfer_text
 from compute.models import Transfer
 from runs.models import Run, RunData
-from runs.services.data import version_label
 from studio.datasets.models import DatasetVersion
 
 DEPTH = 3
@@ -53,12 +52,12 @@ class _Graph:
         return self.nodes.setdefault(key, {"id": key, "current": False, **node})
 
     def add_version(self, version: DatasetVersion) -> dict[str, Any]:
-        label, url = version_label(version), version.get_absolute_url()
-        return self._add(f"dataset:{version.pk}", kind="dataset", label=label, status=version.type, url=url)
+        said = {"label": version.label, "url": version.get_absolute_url(), "status": version.type}
+        return self._add(f"dataset:{version.pk}", kind="dataset", place=version.place, **said)
 
     def add_run(self, run: Run) -> dict[str, Any]:
-        label = run.name or f"{run.experiment.name} #{run.number}"
-        return self._add(f"run:{run.pk}", kind="run", label=label, status=run.status, url=run.get_absolute_url())
+        said = {"label": run.name or f"{run.experiment.name} #{run.number}", "url": run.get_absolute_url()}
+        return self._add(f"run:{run.pk}", kind="run", place="", status=run.status, **said)
 
     def add(self, rows: Iterable[RunData]) -> None:
         for row in rows:
@@ -76,9 +75,9 @@ class _Graph:
 
 
 def lineage(version: DatasetVersion, depth: int = DEPTH) -> dict[str, Any]:
-    """{"nodes": [{"id", "kind": "dataset"|"run", "label", "status", "url", "current"}], "edges": [[from, to], ...]}.
+    """{"nodes": [{"id", "kind", "label", "place", "status", "url", "current"}], "edges": [[from, to], ...]}.
 
-    What the version was made of, upwards, and what was made of it, downwards, ``depth`` runs far in each direction.
+    ``kind``: dataset or run. What the version was made of, upwards, and what was made of it, downwards, ``depth`` runs far in each direction.
     Two queries per level and direction, whatever the number of runs; at most MAX_NODES nodes.
     """
     graph = _Graph(version)
@@ -99,7 +98,7 @@ def lineage(version: DatasetVersion, depth: int = DEPTH) -> dict[str, Any]:
 def run_data(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(the inputs, then the outputs of a run, each with its dataset; what moves just now). Two queries.
 
-    Of each: name, direction, mode, version, label, url, value, store, to, files, bytes, cached_bytes, how, state
+    Of each: name, direction, mode, version, label, place, url, value, store, to, files, bytes, cached_bytes, how, state
     (waiting, moving, done, failed). Of what moves: text, done and total (bytes).
     """
     rows = list(run.data.select_related("version__dataset", "version__workspace").order_by("direction", "pk"))
@@ -122,7 +121,8 @@ def _data_row(row: RunData, transfer: Transfer | None) -> dict[str, Any]:
         "direction": row.direction,
         "mode": row.mode,
         "version": version,
-        "label": version_label(version) if version is not None else row.label,
+        "label": version.label if version is not None else row.label,
+        "place": version.place if version is not None else "",
         "url": version.get_absolute_url() if version is not None else "",
         "value": row.value,
         "store": row.settings.get("store"),
@@ -140,7 +140,5 @@ def input_labels(runs: Sequence[Run]) -> dict[int, dict[str, str]]:
     found: dict[int, dict[str, str]] = {}
     rows = RunData.objects.filter(run__in=[run.pk for run in runs], direction="in").select_related("version__dataset")
     for row in rows.order_by("name"):
-        found.setdefault(row.run_id, {})[row.name] = (
-            version_label(row.version) if row.version is not None else row.label
-        )
+        found.setdefault(row.run_id, {})[row.name] = row.version.label if row.version is not None else row.label
     return found

@@ -28,6 +28,7 @@ OUTPUT_MODES = ("upload", "mount", "hdfs")
 LEAVES = ("folder", "parent")
 DEFAULT_PATH = "dataset/{run-id}/{output-name}"
 MAX_NAMED = 200
+LABEL = 300  # letters that a row has room for
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}\Z")
 _TOKEN = re.compile(r"\$\{\{\s*(inputs|outputs)\.([^{}]*?)\s*\}\}")
 # Variables that a command needs to start at all: a dataset of that name would take their place.
@@ -65,8 +66,8 @@ class Flow:
 
 
 def version_label(version: DatasetVersion) -> str:
-    """``iris:3``, or a short word for a version that nobody named."""
-    return str(version) if version.dataset_id else _("dataset %(id)s") % {"id": str(version.pk)[:8]}
+    """What a run keeps of the name of a dataset: ``iris:3``, or what an unnamed one reads."""
+    return version.label[:LABEL]
 
 
 def _value_of(item: Mapping[str, Any]) -> str:

@@ -147,13 +147,20 @@ def graph_of(version: DatasetVersion) -> tuple[list[Node], list[Edge], bool]:
             kind=one["kind"],
             label=one["label"],
             url=one["url"],
-            note=str(status_label(one["status"])) if one["kind"] == "run" else type_label(one["status"]),
+            note=_note(one),
             current=one["current"],
         )
         for one in found["nodes"]
     ]
     edges = [Edge(source, target) for source, target in found["edges"]]
     return nodes, edges, len(nodes) >= selectors_data.MAX_NODES
+
+
+def _note(node: dict[str, Any]) -> str:
+    """The second line of a node: how a run goes, what a dataset is and where it lies."""
+    if node["kind"] == "run":
+        return str(status_label(node["status"]))
+    return f"{type_label(node['status'])} · {node['place']}" if node["place"] else type_label(node["status"])
 
 
 def type_label(kind: str) -> str:

@@ -10,6 +10,7 @@ import uuid
 from typing import Any
 from urllib.parse import quote
 
+from atelier.data import definition as form
 from django.conf import settings
 from django.db import models
 
@@ -113,12 +114,24 @@ class DatasetVersion(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.dataset}:{self.version}" if self.dataset_id else f"dataset {self.pk}"
+        return self.label
 
     def get_absolute_url(self) -> str:
         if self.dataset is None:
             return f"/w/{self.workspace.name}/data/{self.pk}/"
         return f"/w/{self.workspace.name}/datasets/{quote(self.dataset.name, safe='')}/?version={self.version}"
+
+    @property
+    def label(self) -> str:
+        """``titanic:3``; for one that nobody named what it reads: ``Titanic.csv``, ``raw/**/*.csv``."""
+        if self.dataset_id:
+            return f"{self.dataset}:{self.version}"
+        return form.label(self.definition)
+
+    @property
+    def place(self) -> str:
+        """The datastore or the server that it reads from."""
+        return form.place(self.definition)
 
 
 class DatasetProfile(models.Model):

@@ -106,7 +106,7 @@ def test_the_command_is_rendered_and_parameters_stay_readable(send: Any, version
     assert spec["env"]["made"] == spec["env"]["AZUREML_DATAREFERENCE_made"] == "file://{unit}/produced/made"
     assert spec["outputs"][0]["path"] == f"p/{run.run_id}"
     assert dict(run.parameters.values_list("name", "value")) == {
-        "data": "iris:1", "out": "made/x", "table": f"dataset {str(table.pk)[:8]}",
+        "data": "iris:1", "out": "made/x", "table": table.label,
     }  # fmt: skip
 
 

@@ -149,3 +149,23 @@ def test_options_that_no_engine_can_take(options: dict[str, object]) -> None:
 def test_counts_that_no_engine_can_take() -> None:
     with pytest.raises(DataError, match="count"):
         d.make("files", [{"datastore": "s", "path": "a.csv"}], steps=[d.take(10**30)])
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("Titanic.csv", "Titanic.csv"), ("raw/Titanic.csv", "Titanic.csv"), ("raw/**/*.csv", "raw/**/*.csv"),
+        ("a/raw/*.csv", "raw/*.csv"), ("*.csv", "*.csv"), ("**", "lake/"), ("dataset/run_1/made/**", "made/"),
+    ],
+)  # fmt: skip
+def test_a_dataset_without_a_name_is_called_by_what_it_reads(path: str, shown: str) -> None:
+    definition = {"source": {"kind": "files", "paths": [{"datastore": "lake", "path": path}]}, "steps": []}
+    assert (d.label(definition), d.place(definition)) == (shown, "lake")
+
+
+def test_its_short_name_holds_no_secret_and_says_what_is_more() -> None:
+    paths = [{"url": "https://who:secret@blob.example:81/c/a.csv?sig=secret"}, {"datastore": "lake", "path": "b.csv"}]
+    definition = {"source": {"kind": "delimited", "paths": paths}, "steps": [{"op": "take"}, {"op": "keep"}]}
+    assert (d.label(definition), d.place(definition)) == ("a.csv + 1 | take | keep", "blob.example:81")
+    definition = {"source": {"kind": "sql", "query": {"datastore": "pg", "text": "select *\n from  t"}}, "steps": []}
+    assert (d.label(definition), d.place(definition)) == ("select * from t", "pg")

@@ -92,12 +92,27 @@ class InputDatasets(dict):  # type: ignore[type-arg]
     def values(self) -> Any:
         return [self[name] for name in self]
 
+    def __repr__(self) -> str:
+        return "{" + ", ".join(f"{name!r}: {_told(dict.__getitem__(self, name))}" for name in self) + "}"
+
     def _make(self, item: dict[str, Any]) -> Any:
         if "definition" in item:
             return input_dataset(self._workspace(), item)
         from atelier.dataset import Dataset
 
         return Dataset.get_by_id(self._workspace(), item["dataset"]["id"])
+
+
+def _told(item: dict[str, Any]) -> str:
+    """``titanic:1 at /the/path``: which dataset it is, and where the run has it."""
+    from atelier.data.definition import label
+
+    known = item.get("dataset") or item
+    if known.get("name") and known.get("version"):
+        said = f"{known['name']}:{known['version']}"
+    else:
+        said = label(item["definition"]) if "definition" in item else f"dataset {known.get('id')}"
+    return f"{said} at {item['path']}" if item.get("path") else said
 
 
 class PlaceSource:
