@@ -77,8 +77,9 @@ class _Graph:
 def lineage(version: DatasetVersion, depth: int = DEPTH) -> dict[str, Any]:
     """{"nodes": [{"id", "kind", "label", "place", "status", "url", "current"}], "edges": [[from, to], ...]}.
 
-    ``kind``: dataset or run. What the version was made of, upwards, and what was made of it, downwards, ``depth`` runs far in each direction.
-    Two queries per level and direction, whatever the number of runs; at most MAX_NODES nodes.
+    What the version was made of, upwards, and what was made of it, downwards, ``depth`` runs far in each direction.
+    Two queries per level and direction, whatever the number of runs; at most MAX_NODES nodes. ``kind`` is dataset or
+    run.
     """
     graph = _Graph(version)
     for source, target in (("out", "in"), ("in", "out")):
