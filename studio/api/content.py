@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
 from atelier.data.sources import DataFile
 from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.translation import gettext as _
 
 from studio.datasets.backends.base import Backend, Entry, StoreError
 from studio.datasets.sources import BackendSource
+from studio.lib.errors import TooManyRequests
 from studio.lib.responses import ByteStream, file_response, harden, media_type, parse_range
 
 KEPT_S = 600  # for which the result of a query can be gone on with
+ASKING, WAIT_S = 2, 15.0  # queries that one web process asks at once: each holds one of its threads, up to half an hour
+_asking = BoundedSemaphore(ASKING)
 Stream = Callable[[int, int | None], Iterator[bytes]]
 
 
@@ -96,6 +101,14 @@ def query_response(
     """The result of a query as a Parquet file. Who goes on with a range of it gets the result that it began with."""
     kept = f"data.query.{key}.{limit}"
     known = cache.get(kept) if request.method == "HEAD" or "Range" in request.headers else None
-    result = Path(known) if known and Path(known).is_file() else Path(source.query(opened, limit))
+    if known and Path(known).is_file():
+        result = Path(known)
+    else:
+        if not _asking.acquire(timeout=WAIT_S):
+            raise TooManyRequests(_("Others are running queries right now. Try again in a moment."))
+        try:
+            result = Path(source.query(opened, limit))
+        finally:
+            _asking.release()
     cache.set(kept, str(result), KEPT_S)
     return file_response(request, result, name=f"query{result.suffix}")

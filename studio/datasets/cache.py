@@ -1,8 +1,9 @@
 """Whole files of datastores, kept on this machine by what they are: ``data/cache/<aa>/<digest>``.
 
-The digest is of the store's address, the path, and what the store says of the content (etag, size, time), so a file
-that changed is another one. Files appear whole or not at all, are read-only, and are removed by ``sweep`` when all of
-them are larger than the administrator allows: those that were used longest ago first.
+The digest is of the store's address, how it is signed in to, the path, and what the store says of the content (etag,
+size, time): a file that changed is another one, and nobody is given what others may read. Files appear whole or not at
+all, are read-only, and are removed by ``sweep`` when all of them are larger than the administrator allows: those that
+were used longest ago first.
 
 Knows no database: units of work use it too.
 """
@@ -29,21 +30,24 @@ from studio.lib import storage
 
 YOUNG_S = 600.0  # a file that was asked for so lately is never swept: somebody may be about to open it
 PART_S = 86400.0  # an unfinished file is gone on with for a day
+RESULT = ".parquet"  # results of queries lie here too; nobody finds one again
+RESULT_S = 3600.0  # whoever asked for one reads it meanwhile
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a file is known by. ``size`` in bytes and ``modified`` in unix seconds, None where the store says neither."""
+    """What a file is known by. ``size`` in bytes, ``modified`` in unix seconds; None where the store says neither."""
 
     address: str
     path: str
     size: int | None = None
     etag: str = ""
     modified: float | None = None
+    access: str = ""  # with which settings and secrets it was read
 
     def digest(self) -> str:
         """A store that says nothing of its content gets a digest that is never found again."""
-        known = [self.address, self.path, self.size, self.etag, self.modified]
+        known = [self.address, self.access, self.path, self.size, self.etag, self.modified]
         if not self.etag and self.modified is None:
             known.append(uuid.uuid4().hex)
         return hashlib.sha256(json.dumps(known).encode()).hexdigest()
@@ -181,16 +185,16 @@ def sweep(limit: int, pinned: Callable[[], set[str]]) -> int:
         for entry in root().glob("??/*"):
             with contextlib.suppress(OSError):
                 status = entry.stat()
-                if not entry.suffix:
-                    files.append((status.st_mtime, status.st_size, entry))
-                elif now - status.st_mtime > PART_S:
+                if entry.suffix and now - status.st_mtime > PART_S:
                     entry.unlink()
+                elif entry.suffix in ("", RESULT):
+                    files.append((status.st_mtime, status.st_size, entry))
         over = sum(size for _used, size, _path in files) - limit
         held = pinned() if over > 0 else set()
         for used, size, path in sorted(files):
-            if over - freed <= 0 or now - used < YOUNG_S:
+            if over - freed <= 0:
                 break
-            if path.name not in held:
+            if now - used > (RESULT_S if path.suffix else YOUNG_S) and path.name not in held:
                 path.unlink(missing_ok=True)
                 freed += size
     return freed

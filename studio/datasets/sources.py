@@ -204,8 +204,9 @@ class BackendSource:
             # With its query: what two signatures of one address open may differ.
             content = cache.Content(str(ref["url"]), file.name, file.size, file.etag, ref["modified"])
         else:
-            address = self.backend(ref["datastore"]).address()
-            content = cache.Content(address, ref["path"], file.size, file.etag, ref["modified"])
+            backend = self.backend(ref["datastore"])
+            access = registry.access_of(backend)
+            content = cache.Content(backend.address(), ref["path"], file.size, file.etag, ref["modified"], access)
         return cache.fetch(content, lambda offset: self.stream(file, offset), progress=progress, pin=pin)
 
     def _untouched(self, file: DataFile) -> None:

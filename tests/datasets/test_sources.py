@@ -149,6 +149,24 @@ def test_two_signatures_of_one_address_are_not_mixed_up(server: WebServer, data_
     assert source.keep(one).digest != source.keep(two).digest
 
 
+def test_who_signs_in_differently_is_not_given_what_another_one_fetched(server: WebServer, data_folder: Path) -> None:
+    def by_tenant(handler: Any, _data: bytes) -> None:
+        """The same head for everybody, another content for each."""
+        handler.well(handler.headers["X-Tenant"].encode() * 8, ETag='"same"')
+
+    server.put("a.csv", b"")
+    server.tricks["a.csv"] = by_tenant
+    found = []
+    for tenant in ("ann", "ben", "ann"):
+        config = {"url": server.url, "header_name": "X-Tenant"}
+        stores = {"s": {"kind": "http", "config": config, "secrets": {"header_value": tenant}}}
+        source = BackendSource(stores)
+        (file,) = source.files(definition(at("a.csv")))
+        kept = source.keep(file)
+        found.append((kept.path.read_bytes()[:3], kept.hit))
+    assert found == [(b"ann", False), (b"ben", False), (b"ann", True)]
+
+
 @pytest.mark.parametrize("by", ["addresses", "datastore", "glob"])
 def test_one_of_a_thousand_is_missing(server: WebServer, by: str) -> None:
     names = [f"part-{at:04}.csv" for at in range(1000)]

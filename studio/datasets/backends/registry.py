@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 from typing import Any
 
 from studio.datasets.backends.base import Backend
@@ -28,4 +30,17 @@ def backend_class(kind: str) -> type[Backend]:
 
 
 def make(kind: str, config: dict[str, Any], secrets: dict[str, str]) -> Backend:
-    return backend_class(kind)(config, secrets)
+    made = backend_class(kind)(config, secrets)
+    made.access = (kind, config, secrets)  # type: ignore[attr-defined]
+    return made
+
+
+def access_of(backend: Backend) -> str:
+    """A digest of the settings and secrets that a backend was made with: two who sign in differently may be shown
+    different files under one address. Slow on purpose, so that no password can be guessed from it."""
+    given = getattr(backend, "access", "")
+    if isinstance(given, tuple):
+        text = json.dumps(given, sort_keys=True, default=str)
+        given = hashlib.pbkdf2_hmac("sha256", text.encode(), b"atelier datastore", 50_000).hex()
+        backend.access = given  # type: ignore[attr-defined]
+    return str(given)
