@@ -171,7 +171,7 @@ class Model:
             if numbers:
                 values = self.numpy.array([[math.nan if v is None else float(v) for v in row] for row in data])
             else:
-                values = self.numpy.empty((len(data), width), dtype=object)
+                values = self.numpy.empty((len(data), width or 0), dtype=object)
                 for index, row in enumerate(data):
                     values[index, :] = row
         except OverflowError:

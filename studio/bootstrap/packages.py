@@ -85,7 +85,7 @@ def ensure_python(*, development: bool = False) -> Path:
     ]
     if PYTHON.exists() and not missing:
         return PYTHON
-    disk_check(str(VENV), 700 * 2**20)
+    disk_check(str(VENV), (2000 if development else 700) * 2**20)  # of the test tools, Spark takes most
     uv = shutil.which("uv") or (str(VENV / "bin" / "uv") if (VENV / "bin" / "uv").exists() else None)
     if not PYTHON.exists():
         with step(f"Making .venv with Python {sys.version_info[0]}.{sys.version_info[1]}"):

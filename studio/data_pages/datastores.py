@@ -185,6 +185,12 @@ def _crumbs(path: str) -> list[dict[str, str]]:
     return [{"name": part, "path": "/".join(parts[: index + 1])} for index, part in enumerate(parts)]
 
 
+def _contents(request: WorkspaceRequest, store: Datastore) -> str:
+    """The address that the files' paths follow. Paths are quoted in the page: a file may have any name."""
+    names = {"workspace": request.workspace.name, "name": store.name, "path": "-"}
+    return reverse("api-1:datastore_content", kwargs=names).removesuffix("-")
+
+
 def _folder(store: Datastore, backend: Backend, path: str, after: str | None) -> dict[str, Any]:
     """One page of a folder, or the sentence that says why there is none."""
     try:
@@ -208,6 +214,7 @@ def datastore_detail(request: WorkspaceRequest, name: str) -> HttpResponse:
     context: dict[str, Any] = {
         **_row(store),
         "path": path,
+        "contents": _contents(request, store),
         "crumbs": _crumbs(path),
         "after": request.GET.get("after", ""),
         "folder_query": urlencode({"path": path, "after": request.GET.get("after", "")}),
