@@ -5,25 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator
 
 from django.utils.translation import gettext as _
 
 from studio.datasets.backends import guard
 from studio.datasets.backends.base import StoreError
-
-
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and everything that it was made of, however a library wrapped it."""
-    waiting, seen = [error], set()
-    while waiting:
-        current = waiting.pop(0)
-        if not isinstance(current, BaseException) or id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        waiting += [current.__cause__, current.__context__, getattr(current, "reason", None)]
-        waiting += [getattr(current, "os_error", None), *current.args]
 
 
 def network_fault(error: BaseException, where: str, path: str = "") -> StoreError | None:
@@ -34,7 +20,7 @@ def network_fault(error: BaseException, where: str, path: str = "") -> StoreErro
     refused = guard.refusal(error)
     if refused:
         return guard.store_error(refused, path)
-    found = list(causes(error))
+    found = list(guard.causes(error))
     kinds = {name.__name__ for one in found for name in type(one).__mro__}
     words = {"where": where}
     if any(isinstance(one, socket.gaierror) for one in found) or "NameResolutionError" in kinds:

@@ -122,13 +122,6 @@ def rules() -> Rules:
     )
 
 
-def check_address(host: str, address: str) -> None:
-    """Raises ForbiddenAddress when ``host``, which means ``address``, must not be connected to."""
-    inforce = rules()
-    if not inforce.name_allowed(host) and not inforce.permits(address):
-        raise ForbiddenAddress(host, address)
-
-
 def resolve(host: str, port: int) -> list[tuple[int, int, int, str, Any]]:
     """What ``socket.getaddrinfo`` gives, without the forbidden addresses.
 
@@ -168,25 +161,23 @@ def connect(
     raise last or OSError("no address to connect to")
 
 
-def refusal(error: BaseException | None) -> ForbiddenAddress | None:
-    """The guard's refusal within an error of a library, however deep."""
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and everything that it was made of, however a library wrapped it."""
+    waiting: list[object] = [error]
     seen: set[int] = set()
-    waiting = [error]
     while waiting:
-        current = waiting.pop()
-        if current is None or id(current) in seen:
+        current = waiting.pop(0)
+        if not isinstance(current, BaseException) or id(current) in seen:
             continue
         seen.add(id(current))
-        if isinstance(current, ForbiddenAddress):
-            return current
-        waiting += [current.__cause__, current.__context__, getattr(current, "reason", None)]  # type: ignore[list-item]
-        waiting += [inner for inner in (*current.args, *getattr(current, "exceptions", ())) if _is_error(inner)]
-        waiting = [inner for inner in waiting if _is_error(inner)]
-    return None
+        yield current
+        waiting += [current.__cause__, current.__context__, getattr(current, "reason", None)]
+        waiting += [getattr(current, "os_error", None), *current.args, *getattr(current, "exceptions", ())]
 
 
-def _is_error(thing: object) -> bool:
-    return isinstance(thing, BaseException)
+def refusal(error: BaseException | None) -> ForbiddenAddress | None:
+    """The guard's refusal within an error of a library, however deep."""
+    return next((one for one in causes(error) if isinstance(one, ForbiddenAddress)), None)
 
 
 def store_error(refused: ForbiddenAddress, path: str = "") -> StoreError:
