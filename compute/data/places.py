@@ -14,7 +14,6 @@ INPUTS = "inputs"
 PRODUCED = "produced"
 MOUNTS = "mounts"  # links to the folders that inputs lead to; the supervisor covers it with read-only mounts
 DATASETS_FILE = "datasets.json"
-PLAN_FILE = "plan.json"
 PINS_FILE = "cached.txt"  # what of the cache a unit's links need, one digest a line
 
 

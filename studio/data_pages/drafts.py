@@ -26,7 +26,6 @@ from studio.lib.errors import Invalid, NotFound
 KEPT = 20  # drafts of one person in one workspace
 KEPT_FOR = dt.timedelta(days=14)
 WILD = re.compile(r"[*?\[]")
-TEXT_KINDS = ("delimited", "json_lines")
 
 State = dict[str, Any]
 

@@ -162,11 +162,6 @@ def to_json(value: Any) -> dict[str, Any]:
     )
 
 
-def from_json(node: dict[str, Any]) -> Expression:
-    node = check(node)
-    return Column(node["col"]) if "col" in node else Expression(node)
-
-
 def check(node: Any, where: str = "expression", depth: int = 0) -> dict[str, Any]:
     """The normal form of an expression's JSON. Raises DataError that names the key."""
     if isinstance(node, Expression):

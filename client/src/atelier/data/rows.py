@@ -18,7 +18,6 @@ from .definition import timestamps
 Row = tuple  # of values, in the order of the columns
 MASK = 0xFFFFFFFF
 FACTOR = 0x45D9F3B
-Types = dict  # name -> type
 
 
 def seed_of(seed: int) -> int:
