@@ -24,7 +24,6 @@ class _Output:
     local path that the run writes to."""
 
     _leaf = "folder"
-    _modes = (UPLOAD, MOUNT)
 
     def __init__(self, name: str | None, destination: Any, mode: str) -> None:
         self._name = name_check(name or f"output_{uuid.uuid4().hex[:8]}", "output")
@@ -33,7 +32,6 @@ class _Output:
         self.mode = mode
         self._registered: dict[str, Any] | None = None
         self._reading: dict[str, Any] | None = None
-        self._overwrite = False
         self._origin = _Origin()
 
     @property
@@ -108,10 +106,10 @@ class OutputFileDatasetConfig(_Output):
         super().__init__(name, destination, MOUNT)
 
     def as_upload(self, overwrite: bool = False, source_globs: Any = None, **_: Any) -> OutputFileDatasetConfig:
-        """Send the files after the run. ``overwrite``: files that are there already may be replaced."""
+        """Send the files after the run. Files that are there already are replaced, whatever ``overwrite`` says."""
         if source_globs is not None:
             raise UserErrorException("source_globs: all files that the run writes into the output are kept.")
-        made: OutputFileDatasetConfig = self._with(mode=UPLOAD, _overwrite=overwrite)
+        made: OutputFileDatasetConfig = self._with(mode=UPLOAD)
         return made
 
     def as_mount(self, disable_metadata_cache: bool = False) -> OutputFileDatasetConfig:
@@ -131,7 +129,8 @@ class OutputFileDatasetConfig(_Output):
     ) -> OutputTabularDatasetConfig:
         """A copy whose dataset is tabular: the files are read as delimited text."""
         options: dict[str, Any] = {"kind": "delimited", "separator": separator, "header": has_header(header)}
-        return self._tabular(options, include_path, partition_format, path_glob, set_column_types)
+        options.update(_table_options(include_path, partition_format, path_glob, set_column_types))
+        return self._read_as_table(options)
 
     def read_parquet_files(
         self,
@@ -142,22 +141,23 @@ class OutputFileDatasetConfig(_Output):
         **_: Any,
     ) -> OutputTabularDatasetConfig:
         """A copy whose dataset is tabular: the files are read as Parquet."""
-        return self._tabular({"kind": "parquet"}, include_path, partition_format, path_glob, set_column_types)
+        options = _table_options(include_path, partition_format, path_glob, set_column_types)
+        return self._read_as_table({"kind": "parquet", **options})
 
-    def _tabular(
-        self, options: dict[str, Any], include_path: bool, partition: str | None, glob: str | None, types: Any
-    ) -> OutputTabularDatasetConfig:
-        if types:
-            raise UserErrorException(
-                "set_column_types: the columns of an output are known when it is read; set them then."
-            )
-        options.update(include_path=include_path, partition_format=partition)
-        if glob:
-            options["glob"] = inner_path(glob)
+    def _read_as_table(self, options: dict[str, Any]) -> OutputTabularDatasetConfig:
         made = OutputTabularDatasetConfig.__new__(OutputTabularDatasetConfig)
-        made.__dict__.update(self.__dict__)
-        made._reading = options
+        made.__dict__.update(self.__dict__, _reading=options)
         return made
+
+
+def _table_options(include_path: bool, partition: str | None, glob: str | None, types: Any) -> dict[str, Any]:
+    """What both ways to read an output as a table have in common, as the definition names it."""
+    if types:
+        raise UserErrorException("set_column_types: the columns of an output are known when it is read; set them then.")
+    options: dict[str, Any] = {"include_path": include_path, "partition_format": partition}
+    if glob:
+        options["glob"] = inner_path(glob)
+    return options
 
 
 class OutputTabularDatasetConfig(OutputFileDatasetConfig):
@@ -174,17 +174,9 @@ class HDFSOutputDatasetConfig(_Output):
     def __init__(self, name: str | None = None, destination: Any = None) -> None:
         super().__init__(name, destination, HDFS)
 
-    def _tabular(
-        self, options: dict[str, Any], include_path: bool, partition: str | None, glob: str | None, types: Any
-    ) -> Any:
-        if types:
-            raise UserErrorException(
-                "set_column_types: the columns of an output are known when it is read; set them then."
-            )
-        options.update(include_path=include_path, partition_format=partition)
-        if glob:
-            options["glob"] = inner_path(glob)
-        return self._with(_reading=options)
+    def _read_as_table(self, options: dict[str, Any]) -> HDFSOutputDatasetConfig:
+        made: HDFSOutputDatasetConfig = self._with(_reading=options)
+        return made
 
 
 class PipelineData(_Output):
@@ -210,7 +202,6 @@ class PipelineData(_Output):
         super().__init__(output_name or name, None, output_mode)
         self.datastore = datastore
         self._datastore = getattr(datastore, "name", datastore)
-        self._overwrite = bool(output_overwrite)
         self.data_type = data_type
         self.pipeline_output_name = pipeline_output_name
         if is_directory:
