@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from compute import states
 from compute.models import Unit
-from studio.datasets.backends import registry
+from studio.datasets.backends import disk, local, registry
 from studio.datasets.backends.base import Backend
 from studio.datasets.jobs import laying
 from studio.lib import storage
@@ -110,6 +110,7 @@ def link_inside(code: Path, wanted: str, source: Path) -> None:
 
 def link_outside(place: Path, source: Path, key: str) -> None:
     """A link at an absolute path, where nothing is or where a unit that has ended left one. Raises Conflict."""
+    _refuse_closed(place)
     if place.is_symlink() and (owner := _owner(place)) is not None and owner != key:
         if Unit.objects.filter(key=owner, state__in=list(states.LIVE)).exists():
             raise Conflict(_("%(path)s is in use by another run just now.") % {"path": place})
@@ -126,6 +127,18 @@ def link_outside(place: Path, source: Path, key: str) -> None:
             _("%(path)s cannot be made: %(why)s. Choose a path below the code's folder.")
             % {"path": place, "why": error.strerror}
         ) from error
+
+
+def _refuse_closed(place: Path) -> None:
+    """Raises Conflict for a place in the folders of the studio and of the system: what somebody hands to a run is not
+    put where either of them looks for its own."""
+    real = Path(os.path.realpath(place.parent), place.name)
+    for kept in [*local.studio_places(), *local.SYSTEM]:
+        if disk.inside(real, Path(os.path.realpath(Path(kept).expanduser()))):
+            raise Conflict(
+                _("%(path)s lies in %(kept)s, where no input is put. Choose another path_on_compute.")
+                % {"path": place, "kept": kept}
+            )
 
 
 def _refuse_taken(place: Path, source: Path) -> None:

@@ -139,6 +139,28 @@ class TestCreate:
             web(team, "", config={"color": "red"})
         assert {"color", "url"} <= caught.value.errors.keys()
 
+    @pytest.mark.parametrize(
+        ("kind", "config", "field"),
+        [
+            ("http", {"url": "https://ann:hunter2@h.test/data/"}, "url"),
+            ("http", {"url": "https://h.test/data/?sig=hunter2"}, "url"),
+            ("s3", {"bucket": "b", "endpoint": "https://ann:hunter2@h.test"}, "endpoint"),
+            ("hdfs", {"url": "ann:hunter2@h.test:9870"}, "url"),
+            ("azure_blob", {"container": "c", "endpoint": "https://h.test/a?sv=1&sig=hunter2"}, "endpoint"),
+            ("postgresql", {"host": "ann:hunter2@h.test", "database": "d", "user": "u"}, "host"),
+        ],
+    )
+    def test_no_sign_in_is_kept_where_readers_see_it(
+        self, team: Any, kind: str, config: dict[str, Any], field: str
+    ) -> None:
+        with pytest.raises(Invalid) as caught:
+            web(team, "", kind=kind, config=config, secrets={})
+        assert list(caught.value.errors) == [field] and "hunter2" not in str(caught.value.errors)
+        assert not Datastore.objects.filter(kind=kind).exists()
+
+    def test_an_address_may_hold_an_at_sign_in_its_path(self, team: Any) -> None:
+        assert web(team, "https://h.test/@ann/data/", config={"url": "https://h.test/@ann/", "user": "a@b.test"})
+
     @pytest.mark.parametrize("name", ["", "a b", "a/b", "ä", "x" * 65, "kinds", "new", "a\n"])
     def test_name(self, team: Any, tmp_path: Path, name: str) -> None:
         with pytest.raises(Invalid) as caught:

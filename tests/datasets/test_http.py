@@ -1,6 +1,6 @@
 """Files of the web, from servers that behave and from those that do not."""
 
-from __future__ import annotations
+from __future__ import functools
 
 import datetime as dt
 import gzip
@@ -305,6 +305,9 @@ def test_a_fixed_header(server: WebServer) -> None:
     broken = HttpStore({"url": server.url, "header_name": "X-Api-Key"}, {"header_value": "k-123\r\nHost: x"})
     error = raised("failed", lambda: broken.stat("file.csv"))
     assert error.errors == {"header_value": [error.detail]} and "k-123" not in error.detail
+    for own in ("Host", "content-length", "Transfer-Encoding"):
+        store = HttpStore({"url": server.url, "header_name": own}, {"header_value": "x"})
+        raised("failed", functools.partial(store.stat, "a"))
     raised("failed", lambda: HttpStore({"url": server.url, "header_name": "a b"}, {"header_value": "x"}).stat("a"))
 
 

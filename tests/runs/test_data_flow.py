@@ -229,6 +229,15 @@ def test_a_path_that_is_taken_is_refused(send: Any, dataset: Any, tmp_path: Path
     assert run.error["code"] == "InputFailed" and "is there already" in run.error["message"], run.error
 
 
+@pytest.mark.parametrize("kept", ["stores/1/x", "secrets/fernet.keys.new", "../etc"])
+def test_a_path_among_the_studios_own_is_refused(send: Any, dataset: Any, data_folder: Path, kept: str) -> None:
+    wanted = "/etc/cron.d/atelier-test" if kept == "../etc" else str(data_folder / kept)
+    run = finish(send(inputs=given(dataset("animals/**"), "mount", path_on_compute=wanted)))
+    assert run.status == "Failed" and run.error is not None
+    assert run.error["code"] == "InputFailed" and "no input is put" in run.error["message"], run.error
+    assert not os.path.lexists(wanted)
+
+
 def test_a_dataset_without_files_fails_the_run_by_name(send: Any, dataset: Any) -> None:
     for pattern in ("birds/**", "animals/*.png", "animals/d.txt"):
         run = finish(send(inputs=given(dataset(pattern), "mount")))

@@ -21,6 +21,11 @@ Entries = list[Entry]  # within the class, ``list`` is a method
 INDEX_BYTES = 16 << 20  # an index page that is larger is none
 _INDEX = re.compile(r"\b(index of|directory listing|listing of|parent directory)\b", re.IGNORECASE)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+# What says where a request goes, and where it ends on a connection that others use as well.
+_OWN = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect", "range",
+     "if-range", "accept-encoding", "proxy-authorization", "proxy-connection", "keep-alive"}
+)  # fmt: skip
 
 
 class HttpStore(parts.ReadOnly):
@@ -149,6 +154,9 @@ class HttpStore(parts.ReadOnly):
                 raise StoreError(
                     "failed", _("%(name)r is not the name of a header.") % {"name": name}, field="header_name"
                 )
+            if name.lower() in _OWN:
+                text = _("The header %(name)s is the studio's to set.") % {"name": name}
+                raise StoreError("failed", text, field="header_name")
             if re.search(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]", value):
                 text = _("The value of the header holds a character that no header can.")
                 raise StoreError("failed", text, field="header_value")

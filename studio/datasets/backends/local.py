@@ -28,7 +28,7 @@ from studio.lib.fields import FormField, Problem
 Entries = list[Entry]  # within the classes, ``list`` is a method
 PART = ".atelier-part-"  # beginning of the names of files that are still being written; they are never listed
 ROOT_S = 1.0
-_SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/boot", "/run", "/var/run", "/root/.ssh", "~/.ssh", "~/.atelier")
+SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/boot", "/run", "/var/run", "/root/.ssh", "~/.ssh", "~/.atelier")
 
 
 class Folder:
@@ -297,6 +297,12 @@ def allowed_roots() -> list[str]:
     return env.folders("ATELIER_LOCAL_DATA") if roots is None else list(roots)
 
 
+def studio_places() -> list[str]:
+    """Where the studio keeps its own, and what is of all workspaces."""
+    own = [settings.ATELIER_DATA, getattr(settings, "ATELIER_KEYS_FILE", None)]
+    return [str(place) for place in own if place]
+
+
 def _permitted(real: Path, raw: str) -> None:
     """Raises StoreError forbidden for a folder that holds, or lies in, what no datastore may show."""
     roots = allowed_roots()
@@ -308,8 +314,7 @@ def _permitted(real: Path, raw: str) -> None:
             hint=_("An administrator can allow it with the setting ATELIER_LOCAL_DATA."),
             field="path",
         )
-    own = [settings.ATELIER_DATA, getattr(settings, "ATELIER_KEYS_FILE", None)]
-    for kept in [*(str(place) for place in own if place), *(() if roots else _SYSTEM)]:
+    for kept in [*studio_places(), *(() if roots else SYSTEM)]:
         closed = Path(os.path.realpath(Path(kept).expanduser()))
         if disk.inside(real, closed) or disk.inside(closed, real):
             raise StoreError(

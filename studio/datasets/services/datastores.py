@@ -32,6 +32,8 @@ WORKSPACE_STORE = "workspaceblobstore"  # what v1 calls the store that every wor
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 RESERVED = {"kinds", "new"}  # parts of addresses
 SHOWN = 5  # names in a sentence
+ADDRESSES = {"url", "endpoint", "host"}  # settings that everybody is shown
+_TELLING = re.compile(r"^[^/?#]*(//[^/?#]*)?@|\?")  # somebody's name and password, or a query
 
 
 class CheckFailed(Invalid):
@@ -106,13 +108,18 @@ def validated(kind: str, config: dict[str, Any], secrets: dict[str, Any]) -> tup
             % {"kind": kind[:60], "kinds": ", ".join(one for one in registry.KINDS if one != WORKSPACE_KIND)},
             field="kind",
         )
-    return fields.validated(
+    refusal = _("Some settings of the datastore cannot be used.")
+    clean, hidden = fields.validated(
         registry.backend_class(kind).fields,
         config,
         secrets,
         unknown=_("This kind of datastore has no such setting."),
-        refusal=_("Some settings of the datastore cannot be used."),
+        refusal=refusal,
     )
+    if wrong := [name for name in sorted(ADDRESSES & clean.keys()) if _TELLING.search(str(clean[name]))]:
+        told = _("The address holds a sign-in or a query, which readers would be shown: use the other fields.")
+        raise Invalid(refusal, errors={name: [told] for name in wrong})
+    return clean, hidden
 
 
 def _checked(kind: str, config: dict[str, Any], secrets: dict[str, str]) -> tuple[list[Problem], list[Entry]]:
@@ -337,7 +344,9 @@ def datastore_remove(
         )
     uploads_abort(datastore)
     with transaction.atomic():
-        was_default = datastore.is_default
+        # One at a time, as datastore_set_default: else it may have become the default one meanwhile.
+        Workspace.objects.select_for_update().get(pk=datastore.workspace_id)
+        was_default = Datastore.objects.filter(pk=datastore.pk, is_default=True).exists()
         datastore.deleted_at, datastore.secrets, datastore.is_default = timezone.now(), "", False
         datastore.save(update_fields=["deleted_at", "secrets", "is_default"])
         if was_default:
