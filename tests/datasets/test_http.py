@@ -1,8 +1,9 @@
 """Files of the web, from servers that behave and from those that do not."""
 
-from __future__ import functools
+from __future__ import annotations
 
 import datetime as dt
+import functools
 import gzip
 import hashlib
 import logging
