@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path, PurePosixPath
 
 from django.conf import settings
 
 from studio.lib.errors import Invalid
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")  # a drive, or the beginning of an address; a time of day is neither
 
 
 def data(*parts: str) -> Path:
@@ -37,7 +40,7 @@ def clean_relative(raw: str, *, field: str = "path") -> str:
     if "\x00" in raw or "\\" in raw:
         raise Invalid(f"{raw!r} is not a usable path: use forward slashes and no NUL.", field=field)
     path = PurePosixPath(raw)
-    if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
+    if path.is_absolute() or ".." in path.parts or (path.parts and _SCHEME.match(path.parts[0])):
         raise Invalid(f"{raw!r} leaves its folder: use a path below it.", field=field)
     clean = "/".join(part for part in path.parts if part != ".")
     if not clean:

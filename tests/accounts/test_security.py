@@ -37,7 +37,9 @@ def test_forms_need_the_csrf_token(team):
     assert strict.post("/w/main/members/invite/", {"invite-role": "reader"}).status_code == 403
 
 
-@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "a\x00b", "a\\b", "C:/x", "", ".", "x" * 300])
+@pytest.mark.parametrize(
+    "path", ["../x", "/etc/passwd", "a/../../x", "a\x00b", "a\\b", "C:/x", "http:x", "", ".", "x" * 300]
+)
 def test_paths_cannot_leave_their_folder(tmp_path, path):
     with pytest.raises(Invalid):
         storage.safe_join(tmp_path, path)

@@ -60,6 +60,15 @@ def common_folder(files: Iterable[str]) -> str:
     return os.path.commonpath([os.path.dirname(path) for path in files])  # noqa: PTH120 - on texts
 
 
+def name_twice(files: Iterable[tuple[str, str]]) -> tuple[str, str, str] | None:
+    """The first (relative, one, other) of (relative, path) in which two paths would be laid at one place."""
+    seen: dict[str, str] = {}
+    for relative, path in files:
+        if seen.setdefault(relative, path) != path:
+            return relative, seen[relative], path
+    return None
+
+
 def link_files(unit: Path, name: str, files: Iterable[tuple[str, str]]) -> int:
     """``inputs/<name>/<relative>`` for each (relative, absolute path on this machine); how many."""
     pairs = list(files)
