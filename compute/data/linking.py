@@ -17,6 +17,7 @@ from studio.lib import storage
 from studio.lib.errors import Conflict, Invalid
 
 WHOLE = "/**"
+_TWICE = ("name", "one", "other")
 
 
 def backend_of(store: dict[str, Any]) -> Backend:
@@ -50,6 +51,8 @@ def link_input(unit: Path, name: str, definition: dict[str, Any], stores: dict[s
         if found is not None:
             return found
     files = _files(definition, stores)
+    if twice := laying.name_twice((file.name, file.path) for file in files):
+        raise Invalid(_("%(one)s and %(other)s would both be %(name)s.") % dict(zip(_TWICE, twice, strict=True)))
     laying.link_files(unit, name, ((file.name, str(file.local)) for file in files))
     return {"files": len(files), "bytes": sum(file.size or 0 for file in files), "file": None}
 
@@ -61,7 +64,7 @@ def _only_path(definition: dict[str, Any]) -> dict[str, Any] | None:
 
 def _at_once(unit: Path, name: str, pattern: str, backend: Backend, store: str) -> dict[str, Any] | None:
     """One link for a folder or a file; None where the pattern means a part of a folder."""
-    from atelier.data.sources import fixed_part, has_magic
+    from atelier.data.globs import fixed_part, has_magic
 
     pattern = pattern.strip("/")
     whole = pattern == "**" or pattern.endswith(WHOLE)

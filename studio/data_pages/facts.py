@@ -8,7 +8,7 @@ import json
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from atelier.data import sources
+from atelier.data import globs
 from django.utils.translation import gettext as _
 
 from runs import selectors_data
@@ -44,9 +44,25 @@ def _settings(source: dict[str, Any]) -> list[tuple[str, str]]:
         ("empty_as_string", _("Empty is text")),
         ("include_path", _("Path as a column")),
         ("partition_format", _("Partitions")),
+        ("on_ragged", _("Rows with too few or too many values")),
+        ("on_error", _("Values that do not fit their column's type")),
+        ("on_bytes", _("Bytes that the encoding does not know")),
     ]
     quiet = ("multi_line", "skip_rows", "empty_as_string", "include_path", "partition_format")
-    return [(label, _said(source[key])) for key, label in rows if key in source and (source[key] or key not in quiet)]
+    shown = [(key, label) for key, label in rows if key in source and (source[key] or key not in quiet)]
+    return [(label, _answer(source[key]) if key.startswith("on_") else _said(source[key])) for key, label in shown]
+
+
+def _answer(choice: str) -> str:
+    """What happens with what does not fit."""
+    words = {
+        "fill": _("filled with nulls, what is too much is dropped"),
+        "null": _("become nulls"),
+        "replace": _("become �"),
+        "skip": _("the row is left out"),
+        "fail": _("reading stops with an error"),
+    }
+    return words.get(choice, choice)
 
 
 def _said(value: Any) -> str:
@@ -97,7 +113,7 @@ def _path_row(workspace: Workspace, path: dict[str, Any], there: set[str]) -> di
     if name not in there:
         return {"datastore": name, "text": pattern, "url": "", "store_url": ""}
     store = f"/w/{workspace.name}/datastores/{quote(name)}/"
-    folder = sources.fixed_part(pattern).strip("/")
+    folder = globs.fixed_part(pattern).strip("/")
     return {
         "datastore": name,
         "text": pattern,

@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from atelier.data.errors import DataError
-from atelier.data.sources import DataFile, fixed_part
+from atelier.data.globs import fixed_part
+from atelier.data.sources import DataFile
 from django.utils.translation import gettext as _
 
 from studio.datasets import cache

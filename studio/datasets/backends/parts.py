@@ -5,15 +5,14 @@ The rules against half files live here: ``steady`` and ``RangeFile`` give the by
 
 from __future__ import annotations
 
-import fnmatch
 import io
 import random
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, ClassVar, TypeVar, cast
 
+from atelier.data import globs
 from django.utils.translation import gettext as _
 
 from studio.datasets.backends.base import Entry, Listing, StoreError
@@ -24,7 +23,6 @@ ATTEMPTS = 5  # in a row without a byte of progress
 ALTOGETHER = 40  # for one file, whatever progress each of them made
 SHOWN = 5  # entries that the test button shows
 Result = TypeVar("Result")
-_MAGIC = re.compile(r"[*?\[]")
 
 
 # --- paths and globs ---
@@ -50,69 +48,11 @@ def clean_path(raw: str) -> str:
     return "/".join(parts)
 
 
-class Glob:
-    """A pattern: ``*`` and ``?`` within a name, ``**`` across folders (none, too), ``[ab]`` and ``[!ab]``.
-
-    ``prefix`` is the folder that every match lies in (no wildcard in it); ``plain`` says that there is no wildcard at
-    all: the pattern is a file, or everything below a folder. Names that begin with a dot match like all others.
-    """
+class Glob(globs.Glob):
+    """A pattern below the root. Raises StoreError forbidden where it could leave."""
 
     def __init__(self, pattern: str) -> None:
-        self.pattern = clean_path(pattern)
-        self.parts = self.pattern.split("/") if self.pattern else []
-        fixed = next((at for at, part in enumerate(self.parts) if _MAGIC.search(part)), len(self.parts))
-        self.plain = fixed == len(self.parts)
-        self.prefix = "/".join(self.parts[: fixed if not self.plain else max(fixed - 1, 0)])
-        self.deep = "**" in self.parts
-        if self.parts[-1:] == ["**"]:  # at its end it means the files below, not the folder itself
-            self.parts.append("*")
-        self._names = [None if part == "**" else re.compile(fnmatch.translate(part)) for part in self.parts]
-
-    def matches(self, path: str) -> bool:
-        """Whether this file matches."""
-        if self.plain:
-            return path == self.pattern or self._below(path)
-        return self._reach(tuple(path.split("/")), whole=True)
-
-    def may_hold(self, folder: str) -> bool:
-        """Whether a file below this folder could match; false prunes a walk."""
-        if not folder:
-            return True
-        if self.plain:
-            return folder == self.pattern or self._below(folder) or self.pattern.startswith(folder + "/")
-        return self._reach(tuple(folder.split("/")), whole=False)
-
-    def _below(self, path: str) -> bool:
-        return not self.pattern or path.startswith(self.pattern + "/")
-
-    def _reach(self, names: tuple[str, ...], *, whole: bool) -> bool:
-        """Follow all ways through the pattern at once: no pattern makes this slow."""
-        states = {0}
-        for name in names:
-            states = self._past_deep(states)
-            following: set[int] = set()
-            for at in states:
-                if at < len(self._names):
-                    wanted = self._names[at]
-                    if wanted is None:
-                        following.add(at)
-                    elif wanted.match(name):
-                        following.add(at + 1)
-            states = following
-            if not states:
-                return False
-        if whole:
-            return len(self._names) in self._past_deep(states)
-        return any(at < len(self._names) for at in self._past_deep(states))
-
-    def _past_deep(self, states: set[int]) -> set[int]:
-        found = set(states)
-        for at in states:
-            step = at
-            while step < len(self._names) and self._names[step] is None:
-                step += 1
-                found.add(step)
-        return found
+        super().__init__(clean_path(pattern))
 
 
 def walk(glob: Glob, folder: Callable[[str], Iterable[Entry]], stat: Callable[[str], Entry]) -> Iterator[Entry]:

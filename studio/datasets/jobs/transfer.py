@@ -130,6 +130,9 @@ class Incoming:
 
     def look(self) -> None:
         self.files = self.patience.call(f"input {self.name}", self._listed)
+        if twice := laying.name_twice((file.name, file.path) for file in self.files):
+            name, one, other = twice
+            raise Failed(f"{one} and {other} would both be {name}.", code="exists", file=other)
         size = sum(file.size or 0 for file in self.files)
         self.progress.more(len(self.files), size)
         say(f"{self.name}: {len(self.files)} files, {size:,} bytes")
@@ -183,13 +186,15 @@ class Incoming:
 
     def _single(self) -> str | None:
         """The file's name where the definition names one file, not a folder or a pattern."""
-        from atelier.data.sources import has_magic
+        from atelier.data.globs import has_magic
 
         paths = self.item["definition"]["source"]["paths"]
         if len(paths) != 1 or len(self.files) != 1 or self.item["definition"]["steps"]:
             return None
-        path = str(paths[0].get("path") or paths[0].get("url") or "").partition("?")[0]
         name = str(self.files[0].name)
+        if "url" in paths[0]:
+            return name
+        path = str(paths[0].get("path") or "")
         return name if not has_magic(path) and path.rstrip("/").rpartition("/")[2] == name else None
 
     def _prune(self) -> None:
@@ -221,6 +226,9 @@ def bring_in(plan: dict[str, Any], stores: dict[str, Any], patience: Patience) -
             result[one.name] = one.bring()
     except Failed as error:
         raise Named(error, current) from error
+    except Exception as error:
+        told = setting_up.explain(error)
+        raise Named(Failed(_sentence(told), code=told["kind"], file=told["file"]), current) from error
     return result
 
 

@@ -247,3 +247,23 @@ def test_no_engine_is_said_in_plain_words(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(DataError, match="pandas is not installed"):
         engine.to_pandas(made(tmp_path / "a.csv", "a\n1\n"), SOURCE)
     assert engine.preview(made(tmp_path / "a.csv", "a\n1\n"), SOURCE).rows == [[1]]
+
+
+def test_a_glob_means_the_same_here_and_in_every_datastore(tmp_path: Path) -> None:
+    for name in ("a/one.csv", "a/b/two.csv", "a/b/c/three.csv", "a/.hidden.csv", "top.csv", "a/b1.txt"):
+        place = tmp_path / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("x\n")
+    wanted = {
+        "**/*.csv": ["a/.hidden.csv", "a/b/c/three.csv", "a/b/two.csv", "a/one.csv", "top.csv"],
+        "a/*.csv": ["a/.hidden.csv", "a/one.csv"],
+        "a/**": ["a/.hidden.csv", "a/b/c/three.csv", "a/b/two.csv", "a/b1.txt", "a/one.csv"],
+        "a/**/c/*": ["a/b/c/three.csv"],
+        "a/[!o]*": ["a/.hidden.csv", "a/b1.txt"],
+        "a**": [],
+        "a//b": ["a/b/c/three.csv", "a/b/two.csv"],
+        "*": ["top.csv"],
+        "nothing/*": [],
+    }
+    found = {pattern: list(find(str(tmp_path), pattern)) for pattern in wanted}
+    assert found == wanted

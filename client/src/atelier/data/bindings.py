@@ -112,7 +112,7 @@ class Bindings:
     def _place(self, path: dict[str, Any]) -> dict[str, Any]:
         """The definition of a place: one file, or all that a folder holds, which the studio is asked for."""
         from atelier.data import definition
-        from atelier.data.sources import has_magic
+        from atelier.data.globs import has_magic
 
         plain = path["path"]
         made = definition.make("files", [{**path, "path": plain or "**"}])

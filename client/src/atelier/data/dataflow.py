@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from enum import Enum
 from typing import Any, Mapping
@@ -11,6 +10,7 @@ from atelier.data.abstract import names_of
 from atelier.data.expressions import Column
 from atelier.data.outputs import has_header
 from atelier.data.paths import entries_of
+from atelier.data.sources import LocalSource
 from atelier.data.tabular_dataset import TabularDataset
 from atelier.exceptions import UserErrorException
 
@@ -261,8 +261,8 @@ def _flow(kind: str, path: Any, **options: Any) -> Dataflow:
             entries += found
             workspace = workspace or place
     for entry in entries:
-        if "local" in entry and not glob.glob(entry["local"], recursive=True):
-            raise UserErrorException(f"There is no file {entry['local']}.")
+        if "local" in entry:  # said now, in the line that names it
+            next(iter(LocalSource().files({"source": {"paths": [entry]}}, 1)))
     return Dataflow(TabularDataset(definition.make(kind, entries, **options), workspace))
 
 

@@ -11,6 +11,7 @@ from typing import Any, Mapping
 from atelier.data.outputs import has_header
 from atelier.data.paths import entries_of
 from atelier.data.references import DataPath, inner_path
+from atelier.data.sources import find
 from atelier.exceptions import UserErrorException
 
 
@@ -199,7 +200,7 @@ class FileDatasetFactory:
         base = Path(src_dir)
         if not base.is_dir():
             raise UserErrorException(f"There is no folder {base} to upload.")
-        files = sorted(path for path in base.glob(pattern or "**/*") if path.is_file())
+        files = [base / name for name in find(str(base), pattern or "")]
         if not files:
             raise UserErrorException(f"{base} has no files{f' that match {pattern}' if pattern else ''} to upload.")
         datastore.upload_files([str(path) for path in files], str(base), folder, overwrite, show_progress)

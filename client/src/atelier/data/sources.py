@@ -7,19 +7,12 @@ studio over HTTP, a unit's directory, a backend inside the server) is somebody e
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from .errors import DataError
-
-try:
-    from typing import Protocol
-except ImportError:  # pragma: no cover - Python 3.7
-    Protocol = object  # type: ignore[assignment]
-
-MAGIC = re.compile(r"[*?\[]")
+from .globs import Glob, fixed_part
 
 
 @dataclass(frozen=True)
@@ -114,69 +107,21 @@ class LocalSource:
         return path
 
 
-def has_magic(pattern: str) -> bool:
-    return bool(MAGIC.search(pattern))
-
-
-def fixed_part(pattern: str) -> str:
-    """The folders before the first wildcard, with their slash; for a plain path the folder it lies in.
-
-    ``a/b/*.csv`` -> ``a/b/``, ``a/b.csv`` -> ``a/``, ``*.csv`` -> ````.
-    """
-    match = MAGIC.search(pattern)
-    head = pattern[: match.start()] if match else pattern
-    return head[: head.rfind("/") + 1]
-
-
-def pattern_regex(pattern: str) -> re.Pattern[str]:
-    """A glob as a regular expression over relative paths: ``*`` and ``?`` within a name, ``**`` across folders."""
-    out, at = [], 0
-    while at < len(pattern):
-        char = pattern[at]
-        if pattern.startswith("**/", at):
-            out.append("(?:[^/]+/)*")
-            at += 3
-            continue
-        if pattern.startswith("**", at):
-            out.append(".*")
-            at += 2
-            continue
-        if char == "*":
-            out.append("[^/]*")
-        elif char == "?":
-            out.append("[^/]")
-        elif char == "[":
-            end = pattern.find("]", at + 2)
-            if end < 0:
-                out.append(re.escape(char))
-            else:
-                inner = pattern[at + 1 : end].replace("\\", "\\\\")
-                out.append("[" + ("^" + inner[1:] if inner[0] in "!^" else inner) + "]")
-                at = end
-        else:
-            out.append(re.escape(char))
-        at += 1
-    return re.compile("".join(out) + r"\Z", re.DOTALL)
-
-
 def find(root: str, pattern: str) -> Iterator[str]:
     """Relative paths ("/" between names) of the files below ``root`` that match, sorted, found lazily. A pattern
     without wildcards is that file, or everything below that folder."""
     if ".." in pattern.split("/"):
         raise DataError(f"{pattern!r} leaves its folder; take '..' out of the path.", "definition")
-    pattern = pattern.strip("/")
-    if not has_magic(pattern):
-        full = os.path.join(root, *pattern.split("/")) if pattern else root
-        if os.path.isfile(full):
-            yield pattern
-            return
-        pattern = f"{pattern}/**" if pattern else "**"
-    fixed, wanted = fixed_part(pattern), pattern_regex(pattern)
-    depth = None if "**" in pattern else pattern.count("/") - fixed.count("/")
-    yield from _walk(root, fixed, wanted, depth)
+    glob = Glob(pattern)
+    if not glob.plain:
+        yield from _walk(root, glob.prefix, glob)
+    elif glob.pattern and os.path.isfile(os.path.join(root, *glob.parts)):
+        yield glob.pattern
+    else:
+        yield from _walk(root, glob.pattern, glob)
 
 
-def _walk(root: str, below: str, wanted: re.Pattern[str], depth: int | None) -> Iterator[str]:
+def _walk(root: str, below: str, glob: Glob) -> Iterator[str]:
     """Names and folders of one level together in the order of their whole paths."""
     try:
         with os.scandir(os.path.join(root, *below.split("/")) if below else root) as entries:
@@ -185,9 +130,9 @@ def _walk(root: str, below: str, wanted: re.Pattern[str], depth: int | None) -> 
     except (FileNotFoundError, NotADirectoryError):
         return
     for name in names:
-        path = below + name
+        path = f"{below}/{name}" if below else name
         if not name.endswith("/"):
-            if wanted.match(path):
+            if glob.matches(path):
                 yield path
-        elif depth is None or depth > 0:
-            yield from _walk(root, path, wanted, None if depth is None else depth - 1)
+        elif glob.may_hold(path[:-1]):
+            yield from _walk(root, path[:-1], glob)
