@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from typing import Any, List, Optional, Tuple
 
 FOLDER = "mounts"
@@ -74,8 +75,9 @@ class Shield:
                 if not os.path.isdir(source):
                     continue
                 self._mount(source, point, MS_BIND | MS_REC)
-                flags = os.statvfs(point).f_flag & KEPT_FLAGS
-                self._mount("none", point, MS_REMOUNT | MS_BIND | MS_RDONLY | flags)
+                for each in _mounted_at(point):
+                    flags = os.statvfs(each).f_flag & KEPT_FLAGS
+                    self._mount("none", each, MS_REMOUNT | MS_BIND | MS_RDONLY | flags)
             self._mount(os.path.join(self.unit, COVER), os.path.join(self.unit, FOLDER), MS_BIND | MS_REC)
             self._note({"read_only": True})
         except OSError as error:
@@ -84,6 +86,17 @@ class Shield:
     def _note(self, note: Any) -> None:
         with contextlib.suppress(OSError), open(os.path.join(self.unit, NOTE), "w", encoding="utf-8") as handle:
             json.dump(note, handle)
+
+
+def _mounted_at(point: str) -> List[str]:
+    """The mount at this folder and those below it: a disk within the folder is a mount of its own."""
+    point, found = os.path.realpath(point), []
+    with open("/proc/self/mountinfo", "rb") as handle:
+        for line in handle:
+            place = os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), line.split()[4]))
+            if place == point or place.startswith(point + "/"):
+                found.append(place)
+    return found or [point]
 
 
 def _unsigned(flags: int) -> Any:
