@@ -196,8 +196,8 @@ def test_a_redirect_is_not_followed_and_the_signature_stays(azurite: Azurite) ->
 def test_more_blobs_than_one_page_holds(azurite: Azurite, container: str, store: AzureBlobStore) -> None:
     put = putter(azurite, container)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda at: put(f"many/{at:05}.csv", b""), range(5001)))
-    assert [entry.path for entry in store.find("many/*.csv")] == [f"many/{at:05}.csv" for at in range(5001)]
+        list(pool.map(lambda at: put(f"many/{at:05}.csv", b""), range(2001)))
+    assert [entry.path for entry in store.find("many/*.csv")] == [f"many/{at:05}.csv" for at in range(2001)]
     first = store.list("many")
     assert len(first.entries) == 1000 and first.next
 

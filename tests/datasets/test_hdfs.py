@@ -130,6 +130,31 @@ def test_more_files_than_one_page_holds(webhdfs: WebHdfs) -> None:
     assert sum("LISTSTATUS_BATCH" in request for request in webhdfs.requests) <= 8
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_bytes_that_come_late_are_never_taken_for_others(
+    webhdfs: WebHdfs, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """The end of a request that broke off is written between the look at the size and the next append."""
+    webhdfs.options_known = known
+    store, data = store_on(webhdfs), content(3_000_000)
+    state, offset = store.upload_piece(store.upload_begin("a.bin", len(data)), 0, [data[:1_000_000]])
+    before = store._put
+
+    def late(method: str, operation: str, path: str, *rest: Any, **options: Any) -> None:
+        webhdfs.nodes[f"/{path}"].data += data[1_000_000:1_100_000]  # type: ignore[operator]
+        before(method, operation, path, *rest, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_put", late)
+        error = raised("incomplete", lambda: store.upload_piece(state, offset, [data[1_000_000:2_000_000]]))
+    if known:
+        state, offset = store.upload_piece(state, offset, [data[1_000_000:]])
+        store.upload_commit(state)
+        assert b"".join(store.stream("a.bin")) == data
+    else:
+        assert not error.retry and list(store.find("**")) == []
+
+
 def test_a_data_node_that_breaks_off(webhdfs: WebHdfs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "pause", lambda attempt: None)
     data = content(3_000_000)

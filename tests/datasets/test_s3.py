@@ -167,10 +167,10 @@ def test_more_keys_than_one_page_holds(s3_open: S3Server) -> None:
     s3_open.client().create_bucket(Bucket="many")
     put, store = putter(s3_open, "many"), store_on(s3_open, "many")
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda at: put(f"many/{at:05}.csv", b""), range(5001)))
+        list(pool.map(lambda at: put(f"many/{at:05}.csv", b""), range(2001)))
     found = [entry.path for entry in store.find("many/*.csv")]
-    assert found == [f"many/{at:05}.csv" for at in range(5001)]
-    assert len(list(store.find("many"))) == 5001
+    assert found == [f"many/{at:05}.csv" for at in range(2001)]
+    assert len(list(store.find("many"))) == 2001
     first = store.list("many")
     assert len(first.entries) == 1000 and first.next
     started = time.monotonic()

@@ -39,6 +39,7 @@ class Node:
     data: bytearray | None = None  # None: a folder
     mode: int = 0o755
     modified: int = field(default_factory=lambda: int(time.time() * 1000))
+    leased: bool = False  # somebody writes it: one at a time, as in HDFS
 
     def status(self, name: str) -> dict[str, Any]:
         return {
@@ -260,10 +261,32 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _take(self) -> None:
         node = self.hdfs.get(self.place)
-        for piece in self._body():
-            assert node.data is not None
-            node.data += piece
+        with self.hdfs.lock:
+            taken, node.leased = node.leased, True
+        if taken:
+            for _piece in self._body():
+                """Thrown away."""
+            text = f"Failed to APPEND_FILE {self.place}: this file lease is currently owned by another client"
+            raise Remote(403, "AlreadyBeingCreatedException", text)
+        try:
+            for piece in self._body():
+                assert node.data is not None
+                node.data += piece
+        finally:
+            node.leased = False
         node.modified = int(time.time() * 1000)
+
+    def post_truncate(self) -> None:
+        node = self.hdfs.get(self.place)
+        self.hdfs.may(self.user, self.place, write=True)
+        if not self.hdfs.options_known:
+            raise Remote(400, "IllegalArgumentException", "No enum constant TRUNCATE")
+        assert node.data is not None
+        with self.hdfs.lock:
+            if node.leased:
+                raise Remote(403, "AlreadyBeingCreatedException", f"Failed to TRUNCATE_FILE {self.place}: it is leased")
+            del node.data[int(self.given["newlength"]) :]
+        self._answer({"boolean": True})
 
     def put_mkdirs(self) -> None:
         self.hdfs.folders(self.place, self.user)

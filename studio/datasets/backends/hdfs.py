@@ -302,8 +302,22 @@ class HdfsStore:
         if rest.any():
             # Bytes that were taken from ``pieces`` cannot be sent twice: no retries here.
             self._put("POST", "APPEND", hidden, rest)
+            if int(self.stat(hidden).size or 0) != there + rest.sent:
+                self._take_back(path, hidden, there)
         done = there + rest.sent
         return {**state, "done": done}, done
+
+    def _take_back(self, path: str, hidden: str, size: int) -> None:
+        """Bytes of a request that had broken off came between the look and the append: back to where all is in order.
+        Always raises: the piece has to come again."""
+        text = _("What had broken off before came late, and %(path)s was cut back to byte %(size)d.")
+        try:
+            self._ask("POST", "TRUNCATE", hidden, newlength=size)
+        except NotKnown:
+            self._ask("DELETE", "DELETE", hidden)
+            text = _("What had broken off before came late: the upload of %(path)s has to begin again.")
+            raise StoreError("incomplete", text % {"path": path}, path=path) from None
+        raise StoreError("incomplete", text % {"path": path, "size": size}, path=path, retry=True)
 
     def upload_commit(self, state: dict[str, Any]) -> Entry:
         path, hidden = state["path"], state["hidden"]
