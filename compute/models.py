@@ -180,7 +180,7 @@ class LogStream(models.Model):
 class Transfer(models.Model):
     """Data on its way into a unit's directory (``in``) or out of it (``out``), one row per direction.
 
-    ``plan``: [{"name", "mode", "datastore", ...}], see ``compute.data.staging``. ``carrier`` is the unit of work that
+    ``plan``: [{"name", "mode", "datastore", ...}], see ``compute.data.inputs``. ``carrier`` is the unit of work that
     moves the bytes; none where links were enough. ``state``: waiting, moving, done, failed.
     """
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from django.utils import timezone
 
 from compute import selectors, states
-from compute.data import cache as data_cache
+from compute.data import housekeeping as data_housekeeping
 from compute.drivers.base import Driver, DriverError, Unreachable
 from compute.drivers.unit_folder import read_json, write_atomic
 from compute.leases import drop_dead
@@ -109,7 +109,7 @@ def _touch_streams(sizes: dict[int, int]) -> None:
 def housekeeping() -> None:
     """Once a minute: what bears this installation's id and has no row, and what data has left behind."""
     try:
-        data_cache.housekeeping()
+        data_housekeeping.housekeeping()
     except OSError as error:
         log.warning("the cache of data could not be looked after: %s", error)
     for target in Target.objects.all():

@@ -20,15 +20,11 @@ WHOLE = "/**"
 _TWICE = ("name", "one", "other")
 
 
-def backend_of(store: dict[str, Any]) -> Backend:
-    return registry.make(store["kind"], store["config"], store["secrets"])
-
-
 def local_root(store: dict[str, Any]) -> Path | None:
     """The folder of a store on this machine's own disks, None for the others."""
     if store["kind"] not in ("workspace", "local"):
         return None
-    return backend_of(store).local_path("")
+    return registry.make(**store).local_path("")
 
 
 def all_local(definition: dict[str, Any], stores: dict[str, dict[str, Any]]) -> bool:
@@ -47,7 +43,7 @@ def link_input(unit: Path, name: str, definition: dict[str, Any], stores: dict[s
     (unit / "inputs").mkdir(parents=True, exist_ok=True)
     path = _only_path(definition)
     if path is not None:
-        found = _at_once(unit, name, path["path"], backend_of(stores[path["datastore"]]), path["datastore"])
+        found = _at_once(unit, name, path["path"], registry.make(**stores[path["datastore"]]), path["datastore"])
         if found is not None:
             return found
     files = _files(definition, stores)

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from compute import states
-from compute.data import linking, sending, staging
+from compute.data import carriers, inputs, linking, outputs
 from compute.models import Transfer, Unit, UnitKind
 from compute.publish import publish
 from compute.signals import unit_changed, unit_events
@@ -39,7 +39,7 @@ def transfer_progress(unit: Unit, lines: list[bytes], **_rest: Any) -> None:
             }  # fmt: skip
         except (ValueError, TypeError, KeyError, AttributeError):
             continue
-        moving = Transfer.objects.filter(carrier=unit, state=staging.MOVING)
+        moving = Transfer.objects.filter(carrier=unit, state=carriers.MOVING)
         if not columns["note"]:
             columns["noted_at"] = None
         else:
@@ -63,47 +63,47 @@ def _follow(unit: Unit, old: str) -> None:
     ended = unit.state in states.TERMINAL and old not in states.TERMINAL
     asked = unit.cancel_requested_at is not None and unit.state == states.FINALIZING
     if ended or asked:
-        sending.stop(unit)
+        carriers.stop(unit)
         if asked:
             publish("compute.finish", unit.pk)
     if ended:
-        outside = [item["path_on_compute"] for item in staging.staged_inputs(unit.spec) if item.get("path_on_compute")]
+        outside = [item["path_on_compute"] for item in inputs.staged_inputs(unit.spec) if item.get("path_on_compute")]
         if absolute := [path for path in outside if path.startswith("/")]:
             transaction.on_commit(lambda: linking.drop_outside(absolute, unit.key))
 
 
 def _carrier_ended(carrier: Unit) -> None:
     transfer = Transfer.objects.select_related("unit__target", "unit__workspace").filter(carrier=carrier).first()
-    if transfer is None or transfer.state != staging.MOVING:
+    if transfer is None or transfer.state != carriers.MOVING:
         return
     result = _result(carrier)
     if carrier.state == states.COMPLETED and "items" in result:
         _done(transfer, result["items"])
     elif carrier.state == states.CANCELED:
-        staging.fail(transfer, str((carrier.error or {}).get("message") or _("It was canceled.")), code="Canceled")
+        carriers.fail(transfer, str((carrier.error or {}).get("message") or _("It was canceled.")), code="Canceled")
     elif "error" in result and _is_last(transfer, carrier):
         _failed(transfer, result["error"])
     else:
         transfer.carrier = carrier
-        staging.carrier_gone(transfer)
-    task = "compute.advance" if transfer.direction == staging.IN else "compute.finish"
+        carriers.take_over(transfer, inputs.again if transfer.direction == carriers.IN else outputs.again)
+    task = "compute.advance" if transfer.direction == carriers.IN else "compute.finish"
     publish(task, transfer.unit_id)
 
 
 def _is_last(transfer: Transfer, carrier: Unit) -> bool:
     """Whether what the carrier said of its failure is the last word."""
-    return (carrier.exit or {}).get("code") == CANNOT or transfer.attempts >= staging.ATTEMPTS
+    return (carrier.exit or {}).get("code") == CANNOT or transfer.attempts >= carriers.ATTEMPTS
 
 
 def _done(transfer: Transfer, items: dict[str, Any]) -> None:
     result = dict(transfer.result)
     asked = {item["name"]: item for item in transfer.unit.spec.get("inputs") or []}
     for name, found in items.items():
-        if transfer.direction == staging.IN:
-            found = {**found, "path": staging.place_of(asked[name], found.get("file")), "how": "download"}
+        if transfer.direction == carriers.IN:
+            found = {**found, "path": inputs.place_of(asked[name], found.get("file")), "how": "download"}
         result[name] = found
     Transfer.objects.filter(pk=transfer.pk).update(
-        state=staging.DONE, result=result, ended_at=timezone.now(), note="", noted_at=None, current=""
+        state=carriers.DONE, result=result, ended_at=timezone.now(), note="", noted_at=None, current=""
     )
 
 
@@ -111,12 +111,12 @@ def _failed(transfer: Transfer, error: dict[str, Any]) -> None:
     asked = {item["name"]: item for item in transfer.unit.spec.get(f"{transfer.direction}puts") or []}
     item = asked.get(error.get("item") or "")
     message, file = str(error.get("message") or ""), str(error.get("file") or "")
-    if item is not None and transfer.direction == staging.OUT:
-        message = sending.unsent_message(item, file if file and file not in message else "", message)
+    if item is not None and transfer.direction == carriers.OUT:
+        message = outputs.unsent_message(item, file if file and file not in message else "", message)
     elif item is not None:
         words = {"name": item["name"], "label": item["label"], "why": message}
         message = _("Input %(name)s (%(label)s): %(why)s") % words
-    staging.fail(transfer, message, file=file, input=error.get("item"), store=error.get("store"))
+    carriers.fail(transfer, message, file=file, input=error.get("item"), store=error.get("store"))
 
 
 def _result(carrier: Unit) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from compute import failpoints, selectors, states
+from compute.data import carriers, inputs
 from compute.data import selectors as selectors_data
-from compute.data import staging
 from compute.drivers.base import DriverError, Refused, Unreachable
 from compute.installation import installation_id
 from compute.leases import lease
@@ -114,16 +114,16 @@ def _preparing(unit: Unit) -> bool:
         spec["variables"] = environment.recipe.get("variables") or {}
         warnings += [text for text in build.detail.get("warnings", []) if text not in warnings]
     try:
-        staged = staging.stage_inputs(unit, spec)
+        staged = inputs.stage_inputs(unit, spec)
         if staged is None:
             unit_touch(unit, next_check_at=after(BUILD_CHECK_S))
-            if not selectors_data.is_moving(unit, staging.IN):  # it may have ended before the look at it was planned
+            if not selectors_data.is_moving(unit, carriers.IN):  # it may have ended before the look at it was planned
                 publish("compute.advance", unit.pk)
             return False
         unit.spec = spec = staged
         target_driver(unit.target).prepare(unit_spec(unit, opened=False))
-        staging.place_links(unit, spec)
-    except staging.StagingFailed as error:
+        inputs.place_links(unit, spec)
+    except inputs.StagingFailed as error:
         return unit_move(unit, states.FAILED, note=error.detail, error=error.error)
     return unit_move(
         unit,

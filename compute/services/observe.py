@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from compute import selectors, states
-from compute.data import sending
+from compute.data import outputs
 from compute.drivers.base import Driver, DriverError, NotFound, Unreachable
 from compute.leases import drop_dead
 from compute.models import Unit
@@ -145,12 +145,12 @@ def _moment(unix: float | None) -> datetime.datetime | None:
 
 def finish(unit: Unit, driver: Driver | None) -> None:
     """The last events, the sealed log, the released target, and then the end. Done again as often as it takes."""
-    record, sent = unit.exit or {}, sending.NOTHING
+    record, sent = unit.exit or {}, outputs.NOTHING
     if driver is not None:
         try:
             if not _drained(unit, driver):
                 return
-            sent = sending.send_outputs(unit) if outcome(unit, record)[0] == states.COMPLETED else sending.NOTHING
+            sent = outputs.send_outputs(unit) if outcome(unit, record)[0] == states.COMPLETED else outputs.NOTHING
             if sent.moving:
                 Unit.objects.filter(pk=unit.pk, version=unit.version).update(next_check_at=after(FINISH_CHECK_S))
                 return

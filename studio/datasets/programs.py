@@ -9,8 +9,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from studio.accounts.models import Workspace
-from studio.datasets.models import Datastore
-from studio.datasets.services.datastores import names_in, opened_secrets
+from studio.datasets.services.datastores import datastores_in, opened
 from studio.lib import secrets as locks
 from studio.lib.errors import Invalid
 
@@ -52,18 +51,8 @@ def stores_of(workspace: Workspace, definition: dict[str, Any]) -> dict[str, dic
 
     Raises Invalid for a datastore that the workspace does not have, or whose secrets cannot be opened.
     """
-    named = names_in(definition)
-    rows = {row.name: row for row in Datastore.objects.filter(workspace=workspace, name__in=named)}
-    if missing := sorted(named - rows.keys()):
-        raise Invalid(
-            _("The datastore %(names)s was removed from the workspace: register it again.")
-            % {"names": ", ".join(missing)[:300]},
-            field="definition",
-        )
     try:
-        return {
-            name: {"kind": row.kind, "config": row.config, "secrets": opened_secrets(row)} for name, row in rows.items()
-        }
+        return {name: opened(row) for name, row in datastores_in(workspace, definition).items()}
     except locks.SecretUnreadable as error:
         raise Invalid(
             f"{error} {_('Or edit the datastore and give its secrets again.')}", field="definition"

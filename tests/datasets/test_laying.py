@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compute.data import sending
+from compute.data import outputs
 from studio.datasets.backends.local import LocalFolder
 from studio.datasets.jobs import laying
 
@@ -30,7 +30,7 @@ def others(tmp_path: Path) -> Path:
 def moved(unit: Path, store: Path) -> dict[str, object]:
     store.mkdir(exist_ok=True)
     backend = LocalFolder({"path": str(store)}, {})
-    return sending._move(unit, {"name": "made", "path": "to", "store": "s"}, backend, store / "to")
+    return outputs._move(unit, {"name": "made", "path": "to", "store": "s"}, backend, store / "to")
 
 
 @pytest.mark.parametrize("what", ["folder", "file", "above"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from compute.data import cache as data_cache
+from compute.data import housekeeping as data_housekeeping
 from compute.data.progress import transfer_text
 from compute.models import Transfer, Unit
 from runs.models import Run
@@ -78,12 +78,12 @@ def test_the_cache_keeps_what_a_living_unit_links(send: Any, remote: Any, monkey
     monkeypatch.setattr(cache, "YOUNG_S", -1.0)
     run = send("import time\ntime.sleep(60)\n", inputs=given(remote("set/a.bin", "set/b.bin"), "download"))
     until(lambda: Unit.objects.get(pk=run.unit_id).state == "running")
-    assert len(data_cache.pinned()) == 2
-    assert cache.sweep(0, data_cache.pinned) == 0
+    assert len(data_housekeeping.pinned()) == 2
+    assert cache.sweep(0, data_housekeeping.pinned) == 0
     manage.run_cancel(run, user=None, force=True)
     finish(run)
-    assert cache.sweep(60_000, data_cache.pinned) == 50_000
-    assert cache.sweep(0, data_cache.pinned) == 50_000
+    assert cache.sweep(60_000, data_housekeeping.pinned) == 50_000
+    assert cache.sweep(0, data_housekeeping.pinned) == 50_000
 
 
 def test_one_file_that_is_gone_names_itself_and_nothing_starts(send: Any, remote: Any, server: SlowServer) -> None:

@@ -18,10 +18,9 @@ from django.utils.translation import gettext as _
 from studio.accounts.models import User, Workspace
 from studio.accounts.services import audit
 from studio.datasets import selectors
-from studio.datasets.backends.base import Backend
 from studio.datasets.models import Dataset, DatasetVersion, Datastore
 from studio.datasets.selectors import datasets_page, version_by_id, version_get
-from studio.datasets.services.datastores import names_in, store_open
+from studio.datasets.services.datastores import datastores_in, names_in, store_open
 from studio.lib import secrets as locks
 from studio.lib.errors import Conflict, Invalid
 from studio.lib.names import clean_json, clean_name, clean_text
@@ -344,24 +343,11 @@ def dataset_delete(dataset: Dataset, *, user: User | None, request: HttpRequest 
     dataset.delete()
 
 
-def stores_for(workspace: Workspace, definition: dict[str, Any]) -> dict[str, Backend]:
-    """The opened datastores that a definition names. Raises Invalid for one that is not there, StoreError."""
-    named = names_in(definition)
-    rows = {row.name: row for row in Datastore.objects.filter(workspace=workspace, name__in=named)}
-    if missing := sorted(named - rows.keys()):
-        raise Invalid(
-            _("The datastore %(names)s was removed from the workspace: register it again.")
-            % {"names": ", ".join(missing)[:300]},
-            field="definition",
-        )
-    return {name: store_open(row) for name, row in rows.items()}
-
-
 def source_of(workspace: Workspace, opened: dict[str, Any]) -> BackendSource:
     """Where the files of an opened definition come from. Raises Invalid, StoreError."""
     from studio.datasets.sources import BackendSource
 
-    return BackendSource(stores_for(workspace, opened))
+    return BackendSource({name: store_open(row) for name, row in datastores_in(workspace, opened).items()})
 
 
 def source_for(

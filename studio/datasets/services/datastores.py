@@ -72,6 +72,12 @@ def opened_secrets(datastore: Datastore) -> dict[str, str]:
     return found
 
 
+def opened(datastore: Datastore) -> dict[str, Any]:
+    """{"kind", "config", "secrets"}: what ``registry.make`` takes, here and in a program that gets it. Raises
+    SecretUnreadable."""
+    return {"kind": datastore.kind, "config": datastore.config, "secrets": opened_secrets(datastore)}
+
+
 def store_open(datastore: Datastore) -> Backend:
     """The backend of a datastore, with its secrets opened. Raises StoreError."""
     if datastore.deleted_at is not None:
@@ -81,7 +87,7 @@ def store_open(datastore: Datastore) -> Backend:
             hint=_("Register it again under the same name."),
         )
     try:
-        return registry.make(datastore.kind, datastore.config, opened_secrets(datastore))
+        return registry.make(**opened(datastore))
     except KeyError:
         raise StoreError(
             "unsupported",
@@ -301,6 +307,19 @@ def names_in(definition: dict[str, Any]) -> set[str]:
     source = definition.get("source") or {}
     places: Iterable[Any] = [*(source.get("paths") or []), source.get("query")]
     return {one["datastore"] for one in places if isinstance(one, dict) and isinstance(one.get("datastore"), str)}
+
+
+def datastores_in(workspace: Workspace, definition: dict[str, Any]) -> dict[str, Datastore]:
+    """The datastores that a definition names, by their names. Raises Invalid for one that the workspace has not."""
+    named = names_in(definition)
+    rows = {row.name: row for row in Datastore.objects.filter(workspace=workspace, name__in=named)}
+    if missing := sorted(named - rows.keys()):
+        raise Invalid(
+            _("The datastore %(names)s was removed from the workspace: register it again.")
+            % {"names": ", ".join(missing)[:300]},
+            field="definition",
+        )
+    return rows
 
 
 def datastore_uses(datastore: Datastore) -> StoreUses:

@@ -1,16 +1,11 @@
-"""Inputs into a unit's directory before its command starts, and outputs out of it after it has ended well.
+"""Inputs into a unit's directory before its command starts.
 
-What is only a link is made at once. Everything else is moved by another unit of work, the carrier, which takes no slot,
-outlives the worker that started it, and wakes the waiting unit when it ends (``compute.data.receivers``). A unit has at
-most one transfer of each direction, and a transfer at most one living carrier, whoever is killed in between.
+What is only a link is made at once, everything else is moved by a carrier (``compute.data.carriers``).
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import sys
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +13,15 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from compute import states
-from compute.data import linking, places
+from compute.data import carriers, linking, places
+from compute.data.carriers import DONE, FAILED, IN, MOVING, WAITING, orphaned, take_over
 from compute.drivers.unit_folder import write_atomic
-from compute.models import Transfer, Unit, UnitKind
-from compute.services.units import unit_create
+from compute.models import Transfer, Unit
 from studio.datasets import programs
 from studio.datasets.models import DatasetVersion
 from studio.lib import secrets as locks
 from studio.lib import storage
 from studio.lib.errors import AtelierError
-
-log = logging.getLogger(__name__)
-
-IN, OUT = "in", "out"
-WAITING, MOVING, DONE, FAILED = "waiting", "moving", "done", "failed"
-ATTEMPTS = 3
-GRACE_S = 5.0
 
 
 class StagingFailed(AtelierError):
@@ -63,7 +50,7 @@ def stage_inputs(unit: Unit, spec: dict[str, Any]) -> dict[str, Any] | None:
     stores = _stores(unit, spec, versions)
     transfer = Transfer.objects.filter(unit=unit, direction=IN).first()
     if transfer is not None and transfer.state == MOVING and orphaned(transfer):
-        carrier_gone(transfer)
+        take_over(transfer, again)
         transfer.refresh_from_db()
     if transfer is None or transfer.state == WAITING:
         transfer = _begin(unit, spec, transfer, versions, stores)
@@ -164,7 +151,7 @@ def _start(
     result: dict[str, Any],
     unit: Unit,
     versions: dict[str, DatasetVersion],
-) -> bool:
+) -> None:
     items, stores, signatures = [], {}, {}
     for item in plan:
         version = versions[item["version"]]
@@ -173,99 +160,13 @@ def _start(
             signatures[item["name"]] = json.loads(locks.decrypt(version.secrets))
         items.append({**item, "definition": version.definition})
     label = _("Inputs of %(unit)s") % {"unit": unit}
-    return start_carrier(transfer, plan, items, stores, signatures, label, result=result)
+    carriers.start(transfer, plan, items, stores, signatures, label, result=result)
 
 
-def start_carrier(
-    transfer: Transfer,
-    plan: list[dict[str, Any]],
-    items: list[dict[str, Any]],
-    stores: dict[str, Any],
-    signatures: dict[str, Any],
-    label: str,
-    *,
-    result: dict[str, Any] | None = None,
-) -> bool:
-    """A carrier for ``items``, if nobody was first. Its plan lies in its folder before it exists, so that no start
-    can miss it."""
-    key, unit = uuid.uuid4().hex, transfer.unit
-    code = storage.unit_directory(key) / "code"
-    code.mkdir(parents=True)
-    folder = str(storage.unit_directory(unit.key).resolve())
-    write_atomic(code / "plan.json", {"direction": transfer.direction, "unit": folder, "label": label, "items": items})
-    secrets = {"ATELIER_STORES": json.dumps(stores), "ATELIER_SIGNATURES": json.dumps(signatures)}
-    inner = [value for store in stores.values() for value in store["secrets"].values()]
-    inner += [query for queries in signatures.values() for query in queries.values()]
-    # Each on its own too: what the carrier prints is scrubbed of the values of its secrets.
-    secrets.update({f"ATELIER_HIDDEN_{index}": str(value) for index, value in enumerate(inner) if value})
-    with transaction.atomic():
-        claimed = Transfer.objects.filter(pk=transfer.pk, state=transfer.state, carrier=transfer.carrier).update(
-            state=MOVING, attempts=transfer.attempts + 1, started_at=transfer.started_at or timezone.now(),
-            plan=plan, result=result if result is not None else transfer.result, note="", noted_at=None,
-            files_done=0, bytes_done=0, cached_bytes=0, files_total=None, bytes_total=None,
-        )  # fmt: skip
-        if not claimed:
-            return False
-        carrier, _token = unit_create(
-            key=key,
-            workspace=unit.workspace,
-            target=unit.target,
-            kind=UnitKind.TRANSFER,
-            spec={
-                "argv": [sys.executable, "-u", "-m", "studio.datasets.jobs.transfer"],
-                "env": programs.studio_environment(),
-                "grace_s": GRACE_S,
-                "resources": {"slots": 0},
-            },
-            secrets=secrets,
-            label=label,
-        )
-        Transfer.objects.filter(pk=transfer.pk).update(carrier=carrier)
-    transfer.refresh_from_db()
-    return True
-
-
-def orphaned(transfer: Transfer) -> bool:
-    """Whether nobody will ever say that this transfer has ended."""
-    return transfer.carrier is None or transfer.carrier.state in states.TERMINAL
-
-
-def carrier_gone(transfer: Transfer) -> None:
-    """A carrier ended without a result that counts: another one takes over, as often as ATTEMPTS says."""
+def again(transfer: Transfer) -> None:
+    """Another carrier for what an earlier one did not bring. Raises AtelierError."""
     unit = transfer.unit
-    wanted = unit.state in (states.PREPARING, states.FINALIZING) and unit.cancel_requested_at is None
-    if wanted and transfer.attempts < ATTEMPTS:
-        try:
-            if transfer.direction == IN:
-                versions = _versions(unit, unit.spec)
-                _start(transfer, transfer.plan, transfer.result, unit, versions)
-            else:
-                from compute.data.sending import start_sending
-
-                start_sending(transfer, transfer.plan)
-            return
-        except AtelierError as error:
-            fail(transfer, error.detail)
-            return
-        except Exception as error:
-            log.exception("data of %s could not be moved again", unit.key)
-            fail(transfer, f"{type(error).__name__}: {error}")
-            return
-    carrier = transfer.carrier
-    why = (carrier.error or {}).get("message") if carrier is not None else ""
-    fail(transfer, str(why or _("The program that moves data was ended.")))
-
-
-CODES = {IN: "InputFailed", OUT: "OutputUploadFailed"}
-
-
-def fail(transfer: Transfer, message: str, *, code: str = "", **more: Any) -> None:
-    """End a transfer that cannot be done; what it was to move stays where it is."""
-    error = {"code": code or CODES[transfer.direction], "message": message}
-    error.update({key: value for key, value in more.items() if value})
-    Transfer.objects.filter(pk=transfer.pk).update(
-        state=FAILED, error=error, ended_at=timezone.now(), note="", noted_at=None
-    )
+    _start(transfer, transfer.plan, transfer.result, unit, _versions(unit, unit.spec))
 
 
 def place_links(unit: Unit, spec: dict[str, Any]) -> None:

@@ -7,7 +7,6 @@ could not be sent stays in the unit's ``produced`` folder.
 from __future__ import annotations
 
 import errno
-import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +15,14 @@ from typing import Any
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from compute import failpoints, states
-from compute.data import linking, staging
+from compute import failpoints
+from compute.data import carriers
 from compute.models import Transfer, Unit
+from studio.datasets.backends import registry
 from studio.datasets.backends.base import Backend
 from studio.datasets.jobs import laying
 from studio.datasets.models import Datastore
-from studio.lib import secrets as locks
+from studio.datasets.services.datastores import opened
 from studio.lib import storage
 from studio.lib.errors import AtelierError
 
@@ -65,17 +65,17 @@ def send_outputs(unit: Unit) -> Sent:
     if not unit.spec.get("outputs"):
         return NOTHING
     transfer, _made = Transfer.objects.get_or_create(
-        unit=unit, direction=staging.OUT, defaults={"started_at": timezone.now()}
+        unit=unit, direction=carriers.OUT, defaults={"started_at": timezone.now()}
     )
-    if transfer.state == staging.MOVING and staging.orphaned(transfer):
-        staging.carrier_gone(transfer)
+    if transfer.state == carriers.MOVING and carriers.orphaned(transfer):
+        carriers.take_over(transfer, again)
         transfer.refresh_from_db()
-    if transfer.state == staging.WAITING:
+    if transfer.state == carriers.WAITING:
         _begin(unit, transfer)
         transfer.refresh_from_db()
-    if transfer.state == staging.MOVING:
+    if transfer.state == carriers.MOVING:
         return Sent(moving=True)
-    if transfer.state == staging.FAILED:
+    if transfer.state == carriers.FAILED:
         return Sent(error=transfer.error)
     return Sent(warnings=_warnings(transfer.result))
 
@@ -111,24 +111,24 @@ def _begin(unit: Unit, transfer: Transfer) -> None:
             transfer.result = result
             start_sending(transfer, plan)
             return
-        Transfer.objects.filter(pk=transfer.pk, state=staging.WAITING).update(
-            state=staging.DONE, result=result, ended_at=timezone.now(),
+        Transfer.objects.filter(pk=transfer.pk, state=carriers.WAITING).update(
+            state=carriers.DONE, result=result, ended_at=timezone.now(),
             files_done=sum(item["files"] for item in result.values()),
             bytes_done=sum(item["bytes"] for item in result.values()),
         )  # fmt: skip
     except _Unsent as error:
-        staging.fail(transfer, error.detail, input=error.item["name"], store=error.item["store"], file=error.path)
+        carriers.fail(transfer, error.detail, input=error.item["name"], store=error.item["store"], file=error.path)
     except Exception as error:
         # Whatever it was: a run must come to its end, and say why what it made is not where it should be.
         log.exception("the outputs of %s could not be sent", unit.key)
         why = error.detail if isinstance(error, AtelierError) else f"{type(error).__name__}: {error}"
-        staging.fail(transfer, unsent_message(unit.spec["outputs"][0], "", why))
+        carriers.fail(transfer, unsent_message(unit.spec["outputs"][0], "", why))
 
 
 def _moved(folder: Path, item: dict[str, Any], store: Datastore) -> dict[str, Any] | None:
     """The result of moving an output on this disk; None where a carrier has to take it."""
     try:
-        backend = linking.backend_of(opened(store))
+        backend = registry.make(**opened(store))
         home = backend.local_path(item["path"])
         near = home is not None and _same_disk(folder, home)
     except AtelierError as error:
@@ -136,12 +136,6 @@ def _moved(folder: Path, item: dict[str, Any], store: Datastore) -> dict[str, An
     except OSError as error:
         raise _Unsent(item, item["path"], error.strerror or str(error)) from error
     return _move(folder, item, backend, home) if home is not None and near else None
-
-
-def opened(store: Datastore) -> dict[str, Any]:
-    """A datastore as programs are given it, with its secrets opened."""
-    secrets = json.loads(locks.decrypt(store.secrets)) if store.secrets else {}
-    return {"kind": store.kind, "config": store.config, "secrets": secrets}
 
 
 def start_sending(transfer: Transfer, plan: list[dict[str, Any]]) -> None:
@@ -153,7 +147,12 @@ def start_sending(transfer: Transfer, plan: list[dict[str, Any]]) -> None:
             raise _Unsent(item, "", _("the datastore was removed"))
         stores[item["store"]] = opened(rows[item["pk"]])
     label = _("Outputs of %(unit)s") % {"unit": transfer.unit}
-    staging.start_carrier(transfer, plan, plan, stores, {}, label)
+    carriers.start(transfer, plan, plan, stores, {}, label)
+
+
+def again(transfer: Transfer) -> None:
+    """Another carrier for what an earlier one did not send. Raises AtelierError."""
+    start_sending(transfer, transfer.plan)
 
 
 def _same_disk(unit: Path, home: Path) -> bool:
@@ -184,14 +183,3 @@ def _move(unit: Path, item: dict[str, Any], backend: Backend, home: Path) -> dic
             raise _Unsent(item, place, error.detail) from error
         failpoints.reach(failpoints.OUTPUT_MOVED)
     return {"files": len(found.files), "bytes": found.bytes, "single": found.single, "links": found.links[:20]}
-
-
-def stop(unit: Unit) -> None:
-    """End the living carriers of a unit that nobody waits for any more."""
-    from compute.services.units import unit_cancel
-
-    moving = Transfer.objects.filter(unit=unit, state__in=[staging.MOVING, staging.WAITING]).select_related("carrier")
-    for transfer in moving:
-        staging.fail(transfer, _("It was canceled."), code="Canceled")
-        if transfer.carrier is not None and transfer.carrier.state not in states.TERMINAL:
-            unit_cancel(transfer.carrier)
