@@ -42,6 +42,20 @@ def rows_of(run: Run) -> dict[str, list[dict[str, str]]]:
     return found
 
 
+def rows_with(workspace: Workspace, dataset: str) -> dict[str, Any]:
+    """What a form begins with that is opened to read ``dataset``; nothing where there is no such dataset."""
+    if not dataset:
+        return {}
+    try:
+        version = version_typed(workspace, dataset)
+    except Invalid:
+        return {}
+    mode = "direct" if version.type == "tabular" else "mount"
+    text = version.label if version.dataset_id else str(version.pk)
+    row = {"name": "data", "dataset": text, "mode": mode}
+    return {"input_rows": [row], "arguments": "--data ${{inputs.data}}"}
+
+
 def version_typed(workspace: Workspace, text: str) -> DatasetVersion:
     """The version that ``name``, ``name:version`` or an id means. Raises Invalid."""
     try:

@@ -150,6 +150,7 @@ def _handle(request: WorkspaceRequest, origin: Run | None) -> HttpResponse:
     if request.method != "POST":
         initial = forms.initial_from(origin) if origin else forms.initial_of(request.workspace)
         initial |= {name: request.GET[name] for name in ("experiment",) if request.GET.get(name)}
+        initial |= data_forms.rows_with(request.workspace, request.GET.get("dataset", ""))
         form = _form(request, origin, initial=initial)
         return render(request, "runs/new.html", _context(request, form, origin))
     data = request.POST.copy()

@@ -72,7 +72,7 @@
     }
 
     again() {
-      this.canceled = this.ended = false;
+      this.canceled = this.ended = this.bar.hidden = false;
       this.button.textContent = this.words.tCancel;
       this.box.queue.push(this);
       this.box.work();
@@ -81,8 +81,10 @@
     end(text, bad = false) {
       this.ended = true;
       this.say(text, bad);
+      this.row.toggleAttribute("data-done", !bad);
       if (bad) this.button.textContent = this.words.tRetry;
-      else this.button.hidden = true;
+      this.button.hidden = !bad;
+      this.bar.hidden = !bad;
     }
 
     send(method, headers, body) {
@@ -174,6 +176,7 @@
       }
     };
     box.add = (files) => {
+      if (!box.running) box.list.querySelectorAll("[data-done]").forEach((row) => row.remove());
       files.forEach(({ name, file }) => {
         const upload = new Upload(box, name, file);
         box.list.append(upload.row);
@@ -184,10 +187,10 @@
     };
     const card = box.closest(".card");
     card.querySelectorAll("[data-js]").forEach((element) => { element.hidden = false; });
-    card.querySelector("[data-upload-files]")?.addEventListener("change", (event) => {
+    card.querySelectorAll("[data-upload-files]").forEach((input) => input.addEventListener("change", (event) => {
       box.add([...event.target.files].map((file) => ({ name: file.webkitRelativePath || file.name, file })));
       event.target.value = "";
-    });
+    }));
     card.addEventListener("dragover", (event) => { event.preventDefault(); card.dataset.over = ""; });
     card.addEventListener("dragleave", (event) => { if (!card.contains(event.relatedTarget)) delete card.dataset.over; });
     card.addEventListener("drop", async (event) => {

@@ -20,6 +20,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from studio.accounts.access import WorkspaceRequest, workspace_page
 from studio.accounts.policy import Right
+from studio.data_pages import snippets
 from studio.datasets.backends import registry
 from studio.datasets.backends.base import Backend, StoreError
 from studio.datasets.models import Datastore
@@ -229,9 +230,15 @@ def datastore_detail(request: WorkspaceRequest, name: str) -> HttpResponse:
         if request.htmx or "now" in request.GET or backend.local_path("") is not None:
             context.update(_folder(store, backend, path, request.GET.get("after") or None))
     fields = registry.backend_class(store.kind).fields
+    said = {one.label: store.config.get(one.name) for one in fields if not one.secret and one.kind != "textarea"}
     context["settings"] = [
-        (one.label, store.config.get(one.name)) for one in fields if not one.secret and one.kind != "textarea"
+        (label, {True: _("yes"), False: _("no")}.get(value, value) if isinstance(value, bool) else value)
+        for label, value in said.items()
+        if value not in (None, "") and str(value).rstrip("/") != context["address"].rstrip("/")
     ]
+    if not request.htmx:
+        context["uses"] = services.datastore_uses(store)
+    context["python"] = snippets.of_folder(store, path)
     return render_page(request, "data/datastore_detail.html", context, part="folder")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from studio.datasets.models import DatasetVersion
+from studio.datasets.models import DatasetVersion, Datastore
 
 REGISTER = """from azureml.core import Dataset, Workspace
 
@@ -17,6 +17,20 @@ store.upload_files(["titanic.csv"], target_path="titanic")
 dataset = Dataset.Tabular.from_delimited_files(path=(store, "titanic/*.csv"))
 dataset.register(ws, name="titanic", description="Who was aboard")
 """
+
+
+def of_folder(store: Datastore, path: str) -> str:
+    """How a script takes what lies in a folder of a datastore; a query where that is a database."""
+    lines = ["from azureml.core import Dataset", "from azureml.core import Datastore, Workspace", ""]
+    lines.append("ws = Workspace.from_config()")
+    lines.append(f"store = Datastore.get(ws, {store.name!r})")
+    if store.kind == "postgresql":
+        lines += ['query = (store, "select * from names")', "rows = Dataset.Tabular.from_sql_query(query)"]
+    else:
+        files = "titanic.csv" if store.kind == "http" else "**"
+        path = f"{path}/{files}" if path else files
+        lines += [f"path = (store, {path!r})", "files = Dataset.File.from_files(path)"]
+    return "\n".join(lines) + "\n"
 
 
 def _asked(version: DatasetVersion, pinned: bool) -> str:

@@ -43,7 +43,7 @@ def _stores(request: WorkspaceRequest) -> list[Datastore]:
 @require_safe
 def wizard_start(request: WorkspaceRequest) -> HttpResponse:
     """A new draft. ``?dataset=`` (and ``&version=``) begins with what a dataset says, ``?datastore=&path=`` with a file
-    or folder of a datastore."""
+    or folder of a datastore; ``?datastore=&open=`` shows a folder, and nothing is chosen yet."""
     if name := request.GET.get("dataset", ""):
         version = selectors.version_get(request.workspace, name, request.GET.get("version") or "latest")
         state = drafts.state_of(version, services.opened_definition(version))
@@ -52,6 +52,7 @@ def wizard_start(request: WorkspaceRequest) -> HttpResponse:
         default = next(iter(_stores(request)), None)
         state = drafts.blank(default.name if default else "")
         state["datastore"] = request.GET.get("datastore") or state["datastore"]
+        state["folder"] = request.GET.get("open", "").strip("/")
         if path := request.GET.get("path", "").strip("/"):
             folder = bool(request.GET.get("folder"))
             state["folder"] = path if folder else path.rpartition("/")[0]

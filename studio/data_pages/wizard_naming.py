@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Any
 
+from atelier.data import definition
 from atelier.data.errors import DataError
 from django.contrib import messages
 from django.http import HttpResponse
@@ -21,6 +23,8 @@ from studio.datasets.services import datasets as services
 from studio.lib.errors import AtelierError
 from studio.lib.forms import add_errors
 
+_AWKWARD = re.compile(r"[^\w.-]+")
+
 # 4: its name
 
 
@@ -32,6 +36,7 @@ def wizard_name(request: WorkspaceRequest, draft: uuid.UUID) -> HttpResponse:
         return step.go("wizard-files")
     if request.method != "POST":
         initial = {key: state[key] for key in ("name", "description", "tags")}
+        initial["name"] = initial["name"] or _proposed(step)
         return _name_page(step, NameForm(initial=initial))
     state.update({key: request.POST.get(key, "") for key in ("name", "description", "tags")})
     step.save()
@@ -41,6 +46,20 @@ def wizard_name(request: WorkspaceRequest, draft: uuid.UUID) -> HttpResponse:
     if not form.is_valid():
         return _name_page(step, form, status=422)
     return _register(step, form)
+
+
+def _proposed(step: Step) -> str:
+    """A name from what is read: ``Titanic`` of ``raw/Titanic.csv``; none of a query, or where the name is taken."""
+    state = step.state
+    if state["place"] == "sql":
+        return ""
+    try:
+        label = definition.label(drafts.definition_of(state))
+    except (AtelierError, DataError):
+        return ""
+    words = [word for word in label.partition(" | ")[0].partition(" + ")[0].split("/") if word and "*" not in word]
+    name = _AWKWARD.sub("-", words[-1].partition(".")[0]).strip("-") if words else ""
+    return "" if Dataset.objects.filter(workspace=step.request.workspace, name=name).exists() else name[:255]
 
 
 def _register(step: Step, form: NameForm) -> HttpResponse:

@@ -75,7 +75,7 @@ CHOICES: dict[str, tuple[str, list[tuple[Any, str | Promise]], str | Promise]] =
     ),
 }
 HINTS: dict[str, str | Promise] = {
-    "duplicate": gettext_lazy("Columns need names of their own: the later ones got a number."),
+    "duplicate": gettext_lazy("Other names can be given to them with the columns."),
     "empty": gettext_lazy("There are no rows in it."),
 }
 
