@@ -30,6 +30,8 @@ from studio.lib import storage
 
 YOUNG_S = 600.0  # a file that was asked for so lately is never swept: somebody may be about to open it
 PART_S = 86400.0  # an unfinished file is gone on with for a day
+RESERVE, SHARE = 1 << 30, 50  # bytes of the disk, or its fiftieth part, that no fetched file takes: some have no end
+LOOK = 64 << 20  # bytes between two looks at the disk
 RESULT = ".parquet"  # results of queries lie here too; nobody finds one again
 RESULT_S = 3600.0  # whoever asked for one reads it meanwhile
 
@@ -133,7 +135,8 @@ def _fill(
             progress(start)
         try:
             # Asked even when all bytes are there: who streams looks whether they are still those of this file.
-            size = start + _write(handle, stream(start), progress)
+            _room(part, (content.size or 0) - start)
+            size = start + _write(part, handle, stream(start), progress)
         except StoreError as error:
             if error.code == "changed":
                 part.unlink(missing_ok=True)  # what came may be of another file
@@ -154,11 +157,23 @@ def _fill(
     part.replace(path)
 
 
-def _write(handle: IO[bytes], pieces: Iterable[bytes], progress: Callable[[int], None] | None) -> int:
-    written = 0
+def _room(part: Path, wanted: int) -> None:
+    """Raises OSError ENOSPC where the disk would be filled."""
+    space = os.statvfs(part.parent)
+    left = space.f_bavail * space.f_frsize - max(wanted, 0)
+    if left < min(RESERVE, space.f_blocks * space.f_frsize // SHARE):
+        part.unlink(missing_ok=True)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(part))
+
+
+def _write(part: Path, handle: IO[bytes], pieces: Iterable[bytes], progress: Callable[[int], None] | None) -> int:
+    written = looked = 0
     for piece in pieces:
         handle.write(piece)
         written += len(piece)
+        if written - looked >= LOOK:
+            _room(part, 0)
+            looked = written
         if progress is not None:
             progress(len(piece))
     return written

@@ -18,7 +18,7 @@ from studio.datasets.backends.base import StoreError
 from studio.datasets.models import Datastore, Upload
 from studio.datasets.services import datastores, uploads
 from studio.datasets.tasks import housekeeping
-from studio.lib.errors import Conflict, Invalid, TooLarge
+from studio.lib.errors import Conflict, Invalid, TooLarge, TooManyRequests
 
 pytestmark = pytest.mark.django_db
 CONTENT = bytes(range(256)) * 20  # 5,120 bytes
@@ -280,3 +280,21 @@ class TestSweep:
         put(disk, team, 0, 1000)
         datastores.datastore_remove(disk, user=team.owner)
         assert not Upload.objects.exists() and not list((tmp_path / "disk").rglob(".atelier*"))
+
+
+def test_begun_and_never_ended(store: Datastore, team: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "MOST_OPEN", 3)
+
+    def begin(name: str, user: Any = team.contributor) -> None:
+        uploads.put_piece(store, name, io.BytesIO(b"12"), user=user, offset=0, length=2, total=4)
+
+    for name in ("a", "b", "c"):
+        begin(name)
+    begin("a")  # the same one anew
+    with pytest.raises(TooManyRequests):
+        begin("d")
+    begin("d", team.owner)  # another person's are counted for themselves
+    Upload.objects.filter(path="b").update(updated_at=timezone.now() - uploads.LEFT * 2)
+    begin("d")
+    assert set(Upload.objects.filter(created_by=team.contributor).values_list("path", flat=True)) == {"a", "c", "d"}
+    assert len(left_over(store)) == Upload.objects.count() == 4

@@ -217,6 +217,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (HARD_MEMORY, HARD_MEMORY))
     setting_up.configure()
     source = None
+    for path in job["definition"]["source"].get("paths") or []:
+        setting_up.hide(str(path.get("url", "")).partition("?")[2])
     try:
         source = Watched(setting_up.make_source(job.pop("stores")))
         say(look(job, source))

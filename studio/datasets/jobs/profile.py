@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -85,6 +86,9 @@ def compute(unit: Path, plan: dict[str, Any], source: Any) -> dict[str, Any]:
 def main() -> int:
     unit = Path(os.environ["ATELIER_UNIT_DIR"])
     setting_up.configure()
+    # One file, packed small and large when unpacked, must not fill the disk that the studio lives on.
+    most, hard = shutil.disk_usage(unit).free * 4 // 5, resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
     began = time.monotonic()
     try:
         plan = json.loads(Path("plan.json").read_bytes())

@@ -7,9 +7,12 @@ import os
 import traceback
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 STORES = "ATELIER_STORES"
 SIGNATURES = "ATELIER_SIGNATURES"
+_SHORT = 6  # what is shorter cannot be told from other text
+_hidden: set[str] = set()
 
 
 def configure() -> None:
@@ -31,10 +34,25 @@ def secret_json(name: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def hide(*secrets: str) -> None:
+    """Nothing that this process says of an error holds these, nor a part of an address's query."""
+    for secret in filter(None, secrets):
+        parts = [part.partition("=")[2] or part for part in secret.split("&")]
+        _hidden.update(form for part in [secret, *parts] for form in (part, unquote(part)) if len(form) >= _SHORT)
+
+
+def scrubbed(text: str) -> str:
+    for secret in sorted(_hidden, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
 def make_source(stores: dict[str, dict[str, Any]]) -> Any:
     """The files behind a definition. ``stores``: {datastore name: {"kind", "config", "secrets"}}."""
     from studio.datasets.sources import BackendSource
 
+    for store in stores.values():
+        hide(*map(str, (store.get("secrets") or {}).values()))
     return BackendSource(stores)
 
 
@@ -46,16 +64,22 @@ def sign(definition: dict[str, Any], signatures: dict[str, str]) -> dict[str, An
     paths = [dict(path) for path in source.get("paths", [])]
     for index, query in signatures.items():
         path = paths[int(index)]
+        hide(query)
         path["url"] = f"{path['url']}?{query}"
         path.pop("signed", None)
     return {**definition, "source": {**source, "paths": paths}}
 
 
 def explain(error: BaseException, reading: str = "") -> dict[str, Any]:
-    """An error as a person reads it: {"message", "kind", "file", "line", "field", "hint"}; never a trace.
+    """An error as a person reads it: {"message", "kind", "file", "line", "field", "hint"}; never a trace or a secret.
 
     ``reading``: the file that was being read when it happened, for errors that do not name theirs.
     """
+    found = _explained(error, reading)
+    return {key: scrubbed(value) if isinstance(value, str) else value for key, value in found.items()}
+
+
+def _explained(error: BaseException, reading: str) -> dict[str, Any]:
     from atelier.exceptions import AzureMLException
 
     from studio.lib.errors import AtelierError

@@ -24,7 +24,7 @@ from studio.datasets.backends.base import Backend, StoreError
 from studio.datasets.models import Datastore, Upload
 from studio.datasets.services.datastores import store_open, store_writable
 from studio.lib import storage
-from studio.lib.errors import AtelierError, Conflict, Invalid, TooLarge
+from studio.lib.errors import AtelierError, Conflict, Invalid, TooLarge, TooManyRequests
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ MAX_BYTES = 1 << 42
 LEASE = dt.timedelta(seconds=60)  # of the request that sends; renewed while it does
 RENEW_S = 15.0
 STALE = dt.timedelta(days=7)
+MOST_OPEN = 500  # uploads of one person into one datastore
+LEFT = dt.timedelta(hours=1)  # after which one that nobody goes on with makes room for another
 
 
 class Exists(AtelierError):
@@ -149,6 +151,7 @@ def _row(
         if not _free(row).delete()[0]:
             raise busy
         _abort(store, row)
+    _make_room(datastore, user, store)
     state = store.upload_begin(path, total)
     try:
         with transaction.atomic():
@@ -156,6 +159,20 @@ def _row(
     except IntegrityError:
         store.upload_abort(state)
         raise busy from None
+
+
+def _make_room(datastore: Datastore, user: User, store: Backend) -> None:
+    """Raises TooManyRequests where somebody has begun too many files and ended none."""
+    mine = Upload.objects.filter(datastore=datastore, created_by=user)
+    if mine.count() < MOST_OPEN:
+        return
+    oldest = mine.filter(updated_at__lt=timezone.now() - LEFT).order_by("updated_at").first()
+    if oldest is None or not _free(oldest).delete()[0]:
+        raise TooManyRequests(
+            _("%(count)d of your files are on their way to %(name)s already: let some of them arrive first.")
+            % {"count": MOST_OPEN, "name": datastore.name}
+        )
+    _abort(store, oldest)
 
 
 def _free(row: Upload) -> Any:
