@@ -29,10 +29,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from studio.accounts.models import Workspace
-from studio.datasets import programs, watching
+from studio.datasets import look_process, programs
+from studio.datasets.look_process import Unreadable
 from studio.datasets.models import DatasetVersion
 from studio.datasets.services.datasets import definition_check, opened_definition, split
-from studio.datasets.watching import Unreadable
 
 __all__ = ["Unreadable", "inspect", "preview"]
 
@@ -155,7 +155,7 @@ def look_into(
     known = kept.get(key)
     if known is not None and time.monotonic() - known[0] < TRUST_S:
         return _drawn(known[1], time.monotonic() - began)
-    answer = watching.run_look({**job, "known": known[1]["signature"] if known else None})
+    answer = look_process.run_look({**job, "known": known[1]["signature"] if known else None})
     if answer["k"] == "same" and known is not None:
         kept.confirm(key)
         answer = known[1]

@@ -16,7 +16,7 @@ import pytest
 from django.template.loader import render_to_string
 
 from studio.datasets import inspect as inspecting
-from studio.datasets import watching
+from studio.datasets import look_process
 from studio.datasets.inspect import Unreadable, inspect, preview
 from studio.datasets.jobs import look, setting_up
 from studio.datasets.models import Datastore
@@ -175,7 +175,7 @@ def test_one_line_of_a_hundred_megabytes_is_said_and_not_swallowed(look_at: Look
         assert "data.csv" in str(error) and "Traceback" not in str(error)
     else:
         assert found["problems"] or len(found["rows"][0][1]) <= look.LONGEST_TEXT + 1
-    assert time.monotonic() - began < watching.SECONDS + 5
+    assert time.monotonic() - began < look_process.SECONDS + 5
 
 
 @pytest.mark.django_db
@@ -316,7 +316,7 @@ def stalling() -> Iterator[str]:
 def test_a_server_that_stalls_is_named_when_the_time_is_over(
     team: Any, stalling: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching.run_look, "__kwdefaults__", {"seconds": 2.0, "memory": watching.MEMORY_BYTES})
+    monkeypatch.setattr(look_process, "SECONDS", 2.0)
     source = {"kind": "delimited", "paths": [{"url": f"{stalling}/slow.csv"}]}
     began = time.monotonic()
     with pytest.raises(Unreadable, match=r"slow\.csv") as refused:
@@ -326,7 +326,7 @@ def test_a_server_that_stalls_is_named_when_the_time_is_over(
 
 @pytest.mark.django_db
 def test_too_much_memory_ends_the_look_and_not_the_studio(look_at: Look, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching.run_look, "__kwdefaults__", {"seconds": 10.0, "memory": 1 << 20})
+    monkeypatch.setattr(look_process, "MEMORY_BYTES", 1 << 20)
     with pytest.raises(Unreadable, match="memory") as refused:
         look_at("a\n1\n")
     assert refused.value.kind == "memory"
@@ -334,7 +334,7 @@ def test_too_much_memory_ends_the_look_and_not_the_studio(look_at: Look, monkeyp
 
 @pytest.mark.django_db
 def test_no_secret_is_in_an_answer(team: Any, stalling: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching.run_look, "__kwdefaults__", {"seconds": 2.0, "memory": watching.MEMORY_BYTES})
+    monkeypatch.setattr(look_process, "SECONDS", 2.0)
     url = f"{stalling}/slow.csv?sv=1&sig=topsecretsignature"
     with pytest.raises(Unreadable) as refused:
         inspect({"source": {"kind": "delimited", "paths": [{"url": url}]}}, workspace=team.workspace)

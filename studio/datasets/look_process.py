@@ -121,12 +121,12 @@ def used_memory(pid: int) -> int:
     return 0
 
 
-def run_look(job: dict[str, Any], *, seconds: float = SECONDS, memory: int = MEMORY_BYTES) -> dict[str, Any]:
-    """What the program answers: {"k": "result", ...} or {"k": "same"}.
+def run_look(job: dict[str, Any]) -> dict[str, Any]:
+    """What the program answers: {"k": "result", ...} or {"k": "same"}. It has SECONDS and MEMORY_BYTES.
 
     Raises Unreadable for everything that is wrong with the data, TooManyRequests when others look for too long.
     """
-    if not _places.acquire(timeout=seconds):
+    if not _places.acquire(timeout=SECONDS):
         raise TooManyRequests(_("Others are looking into large data right now. Try again in a moment."))
     try:
         process = subprocess.Popen(
@@ -139,7 +139,7 @@ def run_look(job: dict[str, Any], *, seconds: float = SECONDS, memory: int = MEM
             start_new_session=True,
         )
         try:
-            answer = _asked(process, {**job, "seconds": seconds}, seconds, memory)
+            answer = _asked(process, {**job, "seconds": SECONDS})
         finally:
             process.kill()
             process.wait()
@@ -162,9 +162,9 @@ def run_look(job: dict[str, Any], *, seconds: float = SECONDS, memory: int = MEM
     return answer
 
 
-def _asked(process: subprocess.Popen[bytes], job: dict[str, Any], seconds: float, memory: int) -> dict[str, Any]:
+def _asked(process: subprocess.Popen[bytes], job: dict[str, Any]) -> dict[str, Any]:
     assert process.stdin is not None  # noqa: S101 - it was opened with a pipe
     with contextlib.suppress(BrokenPipeError):  # it ended at once: ``watch`` says so
         process.stdin.write(json.dumps(job, default=str).encode())
         process.stdin.close()
-    return _Look(process, seconds, memory).watch()
+    return _Look(process, SECONDS, MEMORY_BYTES).watch()
