@@ -1,4 +1,4 @@
-"""Keeping house: the cache within its size, and carriers whose transfers are gone."""
+"""Keeping house: the cache within its size; carriers whose transfers, and profiles whose datasets, are gone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from django.utils import timezone
 from compute import states
 from compute.data.places import PINS_FILE
 from compute.models import Unit, UnitKind
-from compute.services.units import unit_delete
+from compute.services.units import unit_cancel, unit_delete
 from studio.datasets import cache
+from studio.datasets.models import DatasetProfile
 from studio.lib import storage
 
 CARRIERS_KEPT = timedelta(hours=1)
@@ -39,6 +40,11 @@ def housekeeping() -> None:
         transfer_carried=None,
         ended_at__lt=timezone.now() - CARRIERS_KEPT,
     )
-    for unit in left[:AT_ONCE]:
+    profiles = Unit.objects.filter(kind=UnitKind.PROFILE).exclude(key__in=DatasetProfile.objects.values("unit_key"))
+    profiles = profiles.filter(created_at__lt=timezone.now() - CARRIERS_KEPT)
+    for unit in profiles.exclude(state__in=list(states.TERMINAL)).filter(cancel_requested_at=None)[:AT_ONCE]:
+        unit_cancel(unit)  # nobody will ever see its figures
+    ended = profiles.filter(state__in=list(states.TERMINAL))
+    for unit in [*left[:AT_ONCE], *ended[:AT_ONCE]]:
         with transaction.atomic():
             unit_delete(unit)

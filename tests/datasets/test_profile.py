@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.template.loader import render_to_string
+from django.utils import timezone
 
 from compute.models import Unit
 from compute.profiles import profile_cancel, profile_start
@@ -177,6 +178,28 @@ def test_a_unit_that_is_gone_does_not_hold_the_profile_for_ever(
     assert (profile.state, (profile.error or {})["code"]) == ("failed", "Lost")
     again = profile_start(version, team.owner)
     assert again.state == "running" and unit_of(again).state == "created"
+
+
+@pytest.mark.django_db
+def test_a_profile_whose_dataset_is_deleted_is_ended_and_leaves_nothing(
+    team: Any,
+    register: Register,
+    published: list[Any],  # noqa: F811
+) -> None:
+    from compute.data import housekeeping
+
+    version, kept = register("a\n1\n"), register("b\n1\n", "kept")
+    unit, other = unit_of(profile_start(version, team.owner)), unit_of(profile_start(kept, team.owner))
+    version.delete()
+    housekeeping.housekeeping()
+    unit.refresh_from_db()
+    assert unit.state == "created"  # it may be one whose row is about to be written
+    Unit.objects.update(created_at=timezone.now() - housekeeping.CARRIERS_KEPT * 2)
+    for _time in range(2):
+        housekeeping.housekeeping()
+    assert [row.pk for row in Unit.objects.all()] == [other.pk]
+    other.refresh_from_db()
+    assert other.state == "created"
 
 
 @pytest.mark.django_db
