@@ -1,5 +1,6 @@
 // What every page does: theme, copy buttons, the question box, toasts, times that move on, and a word when the studio is away.
-// Other scripts use window.Atelier: toast(text, level), ask({...}) -> Promise<boolean>, color(name) and the events
+// Other scripts use window.Atelier: toast(text, level), ask({...}) -> Promise<boolean>, color(name), fill(text, values),
+// dropped(dataTransfer, skip) -> Promise<[{ path, file }]> and the events
 // "atelier:theme" (colours changed) and "atelier:online" (the studio answers again) on document.
 (() => {
   "use strict";
@@ -257,7 +258,34 @@
   document.addEventListener("htmx:timeout", away);
   window.addEventListener("offline", away);
 
-  window.Atelier = { toast, ask, color, away, lasting };
+  // ---------- for scripts that upload ----------
+
+  const fill = (text, values) => text.replace(/%\((\w+)\)s/g, (_all, key) => values[key]);
+
+  // The files of a drop, [{ path, file }], folders walked through; `skip` is asked by path, a folder's ends with a slash.
+  const dropped = async (transfer, skip = () => false) => {
+    // Entries must be taken before the first await: the list is emptied when the event ends.
+    const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+    const found = [];
+    const walk = async (entry, prefix) => {
+      const path = prefix + entry.name;
+      if (skip(entry.isDirectory ? `${path}/` : path)) return;
+      if (entry.isFile) {
+        found.push({ path, file: await new Promise((resolve, reject) => entry.file(resolve, reject)) });
+        return;
+      }
+      const reader = entry.createReader();
+      for (;;) {
+        const batch = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+        if (!batch.length) return;
+        for (const child of batch) await walk(child, `${path}/`);
+      }
+    };
+    for (const entry of entries) await walk(entry, "");
+    return found;
+  };
+
+  window.Atelier = { toast, ask, color, away, lasting, fill, dropped };
 
   document.addEventListener("DOMContentLoaded", () => {
     applyTheme(root.dataset.theme || "auto");

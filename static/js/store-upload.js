@@ -5,7 +5,7 @@
 
   const PIECE = 8 * 1048576;
   const AT_ONCE = 3;
-  const fill = (text, values) => text.replace(/%\((\w+)\)s/g, (_all, key) => values[key]);
+  const { fill } = Atelier;
   const size = (bytes) => {
     const units = ["B", "KB", "MB", "GB", "TB"];
     let n = bytes, unit = 0;
@@ -14,18 +14,6 @@
   };
   const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
   const csrf = () => JSON.parse(document.body.getAttribute("hx-headers") || "{}")["X-CSRFToken"] || "";
-
-  const readEntries = (reader) => new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-  const fileOf = (entry) => new Promise((resolve, reject) => entry.file(resolve, reject));
-  async function walk(entry, prefix, found) {
-    if (entry.isFile) return found.push({ name: prefix + entry.name, file: await fileOf(entry) });
-    const reader = entry.createReader();
-    for (;;) {
-      const batch = await readEntries(reader);
-      if (!batch.length) return undefined;
-      for (const child of batch) await walk(child, `${prefix}${entry.name}/`, found);
-    }
-  }
 
   class Upload {
     constructor(box, name, file) {
@@ -177,8 +165,8 @@
     };
     box.add = (files) => {
       if (!box.running) box.list.querySelectorAll("[data-done]").forEach((row) => row.remove());
-      files.forEach(({ name, file }) => {
-        const upload = new Upload(box, name, file);
+      files.forEach(({ path, file }) => {
+        const upload = new Upload(box, path, file);
         box.list.append(upload.row);
         box.queue.push(upload);
       });
@@ -188,7 +176,7 @@
     const card = box.closest(".card");
     card.querySelectorAll("[data-js]").forEach((element) => { element.hidden = false; });
     card.querySelectorAll("[data-upload-files]").forEach((input) => input.addEventListener("change", (event) => {
-      box.add([...event.target.files].map((file) => ({ name: file.webkitRelativePath || file.name, file })));
+      box.add([...event.target.files].map((file) => ({ path: file.webkitRelativePath || file.name, file })));
       event.target.value = "";
     }));
     card.addEventListener("dragover", (event) => { event.preventDefault(); card.dataset.over = ""; });
@@ -196,11 +184,7 @@
     card.addEventListener("drop", async (event) => {
       event.preventDefault();
       delete card.dataset.over;
-      // Entries must be taken before the first await: the list is emptied when the event ends.
-      const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-      const found = [];
-      for (const entry of entries) await walk(entry, "", found);
-      box.add(found);
+      box.add(await Atelier.dropped(event.dataTransfer));
     });
   };
 

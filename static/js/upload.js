@@ -2,27 +2,9 @@
 (() => {
   "use strict";
 
-  const fill = (text, values) => text.replace(/%\((\w+)\)s/g, (_all, key) => values[key]);
+  const { fill } = Atelier;
   // What no run needs and what makes folders large. The server follows .amlignore and .gitignore besides.
   const SKIP = /(^|\/)(\.git|__pycache__|node_modules|\.ipynb_checkpoints|\.venv|venv|\.mypy_cache|\.pytest_cache)\/|(^|\/)(\.DS_Store|Thumbs\.db)$/;
-
-  const readEntries = (reader) => new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-  const fileOf = (entry) => new Promise((resolve, reject) => entry.file(resolve, reject));
-
-  async function walk(entry, prefix, found) {
-    const path = prefix + entry.name;
-    if (SKIP.test(entry.isDirectory ? `${path}/` : path)) return;
-    if (entry.isFile) {
-      found.push({ path, file: await fileOf(entry) });
-      return;
-    }
-    const reader = entry.createReader();
-    for (;;) {
-      const batch = await readEntries(reader);
-      if (!batch.length) return;
-      for (const child of batch) await walk(child, `${path}/`, found);
-    }
-  }
 
   const fullest = (files) => {
     const counts = new Map();
@@ -51,12 +33,10 @@
     async dropped(event) {
       event.preventDefault();
       delete this.element.dataset.over;
-      // Entries must be taken before the first await: the list is emptied when the event ends.
-      const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
       this.say(this.words.tReading);
-      const found = [];
+      let found;
       try {
-        for (const entry of entries) await walk(entry, "", found);
+        found = await Atelier.dropped(event.dataTransfer, (path) => SKIP.test(path));
       } catch {
         return this.fail(this.words.tFailed);
       }
