@@ -93,8 +93,12 @@ def check_flow(
     inputs: Sequence[Mapping[str, Any]] | None,
     outputs: Sequence[Mapping[str, Any]] | None,
     variables: Mapping[str, str],
+    texts: Mapping[str, Sequence[str]],
 ) -> Flow:
-    """The inputs and outputs that were asked for; what is wrong with them is written down in ``checks``."""
+    """The inputs and outputs that were asked for; what is wrong with them is written down in ``checks``.
+
+    ``variables``: the run's own, whose names are taken. ``texts``: field -> the texts that may hold tokens.
+    """
     into: list[dict[str, Any]] = []
     out: list[dict[str, Any]] = []
     taken = set(variables)
@@ -107,10 +111,13 @@ def check_flow(
     for item in outputs or ():
         if (made := checks.attempt("outputs", partial(_output, workspace, item, taken), default=None)) is not None:
             out.append(made)
-    return Flow(into, out)
+    flow = Flow(into, out)
+    if not checks.errors.keys() & {"inputs", "outputs"}:
+        _check_tokens(checks, flow, texts)
+    return flow
 
 
-def check_tokens(checks: Checks, flow: Flow, texts: Mapping[str, Sequence[str]]) -> None:
+def _check_tokens(checks: Checks, flow: Flow, texts: Mapping[str, Sequence[str]]) -> None:
     """Every token of a field's texts names an input or output of the run."""
     values = flow.values()
     for name, words in texts.items():

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -109,7 +109,7 @@ def write_attributes(
     )
 
 
-def earlier(workspace: Workspace, user: User, key: str | None, digest: str) -> Run | None:
+def earlier(workspace: Workspace, user: User | None, key: str | None, digest: str) -> Run | None:
     """The run that an earlier request with this idempotency key made; Conflict where that request was another one."""
     if not key:
         return None
@@ -170,10 +170,8 @@ def run_submit(
     name = checks.attempt("name", run_name, name, default="")
     limit = checks.attempt("time_limit_s", time_limit, time_limit_s, default=None)
     check_owned(checks, workspace, snapshot=snapshot, target=target, environment=environment, parent=parent)
-    flow = flows.check_flow(checks, workspace, inputs, outputs, variables)
     texts = {"arguments": words, "command": line, "environment_variables": list(variables.values())}
-    if not checks.errors.keys() & {"inputs", "outputs"}:
-        flows.check_tokens(checks, flow, texts)
+    flow = flows.check_flow(checks, workspace, inputs, outputs, variables, texts)
     check_sizes(checks, idempotency_key, words + line, variables)
     checks.raise_all()
     assert target is not None  # noqa: S101 - check_owned has said so
@@ -183,15 +181,22 @@ def run_submit(
         script=script, arguments=words, command=line, environment_variables=variables, time_limit_s=limit,
         idempotency_key=idempotency_key or None, created_by=user,
     )  # fmt: skip
-    digest = draft.request_digest = _digest(draft, experiment, labels, fixed, flow)
-    if found := earlier(workspace, user, idempotency_key, digest):
+    draft.request_digest = _digest(draft, experiment, labels, fixed, flow)
+    values = {key: value or "" for key, value in fixed.items()}
+    return _once(draft, partial(_write, draft, experiment, labels, values, flow, action, request))
+
+
+def _once(draft: Run, write: Callable[[], Run]) -> Run:
+    """The run that ``write`` makes, or the one that an earlier request with the same key has made."""
+    asked = (draft.workspace, draft.created_by, draft.idempotency_key, draft.request_digest)
+    if found := earlier(*asked):
         return found
     try:
         with transaction.atomic():
-            return _write(draft, experiment, labels, {k: v or "" for k, v in fixed.items()}, flow, action, request)
+            return write()
     except IntegrityError:
         # Two requests with one key at the same moment: the other one was first.
-        if found := earlier(workspace, user, idempotency_key, digest):
+        if found := earlier(*asked):
             return found
         raise
 
