@@ -11,6 +11,7 @@ Units are not children of these processes and outlive them: ``stop`` ends those 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -104,9 +105,11 @@ class Stack:
     def collect(self) -> None:
         """Static files as `up` collects them, where that has not been done since one of them changed."""
         manifest = ROOT / "staticfiles" / "staticfiles.json"
-        made = manifest.stat().st_mtime if manifest.exists() else 0.0
-        if any(path.stat().st_mtime > made for path in (ROOT / "static").rglob("*")):
-            self.manage("collectstatic", "--no-input", "-v", "0")
+        with (Path(tempfile.gettempdir()) / f"atelier-collect-{os.getuid()}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # files of tests run beside each other, in one checkout
+            made = manifest.stat().st_mtime if manifest.exists() else 0.0
+            if any(path.stat().st_mtime > made for path in (ROOT / "static").rglob("*")):
+                self.manage("collectstatic", "--no-input", "-v", "0")
 
     def migrate(self) -> None:
         """The database, migrated. A fresh SQLite file is a copy of one migrated before from the same sources."""

@@ -117,7 +117,8 @@ def run(arguments: list[str]) -> int:
     if options.fast:
         return 0 if all(done.values()) else 1
     _gear()
-    well = _run_last([*pytest, "-m", "services or browser"], environment)
+    # Two files at a time, each whole in one process: their servers are started once, and much of the time is waiting.
+    well = _run_last([*pytest, "-n", "2", "--dist", "loadfile", "-m", "services or browser"], environment)
     return 0 if well and all(done.values()) else 1
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from studio.bootstrap.testing import Postgres
 from tests.client.conftest import SOURCE, Script
+from tests.gear.servers import missing
 from tests.stack import Stack, free_port
 
 pytestmark = pytest.mark.services
@@ -572,7 +573,7 @@ def test_queries(user: Script, folder: Path) -> None:
     postgres = Postgres(port=port)
     try:
         if postgres.start() is None:
-            pytest.skip("PostgreSQL is not installed")
+            missing("PostgreSQL", "Debian: apt-get install postgresql.")
         with psycopg.connect(host=str(postgres.home), port=port, user="atelier", dbname="postgres") as database:
             database.execute("create table many as select i as id, i % 3 as part from generate_series(1, 3000) as i")
         out = run(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from studio.datasets.backends import postgresql
 from studio.datasets.backends.postgresql import PostgresStore
 from studio.datasets.sources import BackendSource
 from tests.datasets.contract import raised
+from tests.gear.servers import missing
 
 pytestmark = [pytest.mark.services, pytest.mark.postgres]
 PASSWORD = "s3cret-of-reader"
@@ -45,9 +45,7 @@ def server() -> Iterator[dict[str, object]]:
     postgres = Postgres(port=port)
     try:
         if postgres.start() is None:
-            if os.environ.get("CI"):
-                pytest.fail("PostgreSQL is not installed, and with CI=true nothing may be left out")
-            pytest.skip("PostgreSQL is not installed")
+            missing("PostgreSQL", "Debian: apt-get install postgresql.")
         with psycopg.connect(host=str(postgres.home), port=port, user="atelier", dbname="postgres") as connection:
             connection.execute(SETUP)
         # From now on people of loopback have to say their password.
