@@ -93,12 +93,13 @@ def fetch(
     stream: Callable[[int], Iterable[bytes]],
     *,
     progress: Callable[[int], None] | None = None,
+    resumed: Callable[[int], None] | None = None,
     pin: Callable[[str], None] | None = None,
 ) -> Kept:
     """The file, fetched when it is not there. ``stream(offset)`` gives its bytes from there on.
 
-    ``progress`` is told the bytes of each piece. ``pin`` is given the digest before the file is counted on, so that
-    no sweep takes it away. What was fetched before an interruption is not fetched again. Raises StoreError
+    ``progress`` is told the bytes of each piece, ``resumed`` where the first of them begins. ``pin`` is given the
+    digest before the file is counted on, so that no sweep takes it away. What was fetched before an interruption is not fetched again. Raises StoreError
     ``incomplete`` where the store gave fewer or more bytes than it had said, ``disk-full``; and what ``stream`` raises.
     """
     digest = content.digest()
@@ -115,7 +116,7 @@ def fetch(
             os.utime(path)
             return Kept(path, digest, True)
         try:
-            _fill(path, content, stream, progress)
+            _fill(path, content, stream, progress, resumed)
         except OSError as error:
             raise _disk(error, content.path) from error
     lock.unlink(missing_ok=True)
@@ -123,7 +124,11 @@ def fetch(
 
 
 def _fill(
-    path: Path, content: Content, stream: Callable[[int], Iterable[bytes]], progress: Callable[[int], None] | None
+    path: Path,
+    content: Content,
+    stream: Callable[[int], Iterable[bytes]],
+    progress: Callable[[int], None] | None,
+    resumed: Callable[[int], None] | None,
 ) -> None:
     part = path.with_suffix(".part")
     with part.open("ab") as handle:
@@ -131,8 +136,8 @@ def _fill(
         if start and (content.size is None or start > content.size):
             handle.truncate(0)
             start = 0
-        if start and progress is not None:
-            progress(start)
+        if resumed is not None:
+            resumed(start)
         try:
             # Asked even when all bytes are there: who streams looks whether they are still those of this file.
             _room(part, (content.size or 0) - start)

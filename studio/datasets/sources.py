@@ -14,6 +14,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -197,9 +198,10 @@ class BackendSource:
         file: DataFile,
         *,
         progress: Callable[[int], None] | None = None,
+        resumed: Callable[[int], None] | None = None,
         pin: Callable[[str], None] | None = None,
     ) -> cache.Kept:
-        """The whole file in the cache; ``progress`` and ``pin`` as ``cache.fetch`` says. Raises StoreError."""
+        """The whole file in the cache; the callables as ``cache.fetch`` says. Raises StoreError."""
         ref = file.ref
         if "url" in ref:
             # With its query: what two signatures of one address open may differ.
@@ -208,7 +210,8 @@ class BackendSource:
             backend = self.backend(ref["datastore"])
             access = registry.access_of(backend)
             content = cache.Content(backend.address(), ref["path"], file.size, file.etag, ref["modified"], access)
-        return cache.fetch(content, lambda offset: self.stream(file, offset), progress=progress, pin=pin)
+        stream = partial(self.stream, file)
+        return cache.fetch(content, stream, progress=progress, resumed=resumed, pin=pin)
 
     def _untouched(self, file: DataFile) -> None:
         found = self.backend(file.ref["datastore"]).stat(file.ref["path"])

@@ -11,13 +11,13 @@ EVERY_S = 0.5
 
 
 class Progress:
-    """``moved`` grows with every byte that really came; ``cached`` are bytes that were here before."""
+    """``cached`` are bytes that were here before."""
 
     def __init__(self, events: Path) -> None:
         self.events = events
         self.lock = threading.Lock()
         self.files_done = self.files_total = 0
-        self.done = self.total = self.cached = self.moved = 0
+        self.done = self.total = self.cached = 0
         self.current = self.note = ""
         self.said = 0.0
 
@@ -32,7 +32,6 @@ class Progress:
         """Bytes that came, or that have to come again (less than 0)."""
         with self.lock:
             self.done += size
-            self.moved += max(0, size)
         self.say()
 
     def had(self, size: int) -> None:
@@ -69,3 +68,26 @@ class Progress:
             }
             with self.events.open("a", encoding="utf-8") as handle:
                 handle.write(json.dumps(event) + "\n")
+
+
+class Course:
+    """One file on its way: each of its bytes is counted once, however often it was asked for.
+
+    ``new``: bytes that never came before; those that are gone on with, or come a second time, are none of them.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.at = self.furthest = self.new = 0
+
+    def resumed(self, offset: int) -> None:
+        """What comes next begins at ``offset``."""
+        self.progress.did(offset - self.at)
+        self.at = offset
+        self.furthest = max(self.furthest, offset)
+
+    def did(self, size: int) -> None:
+        self.progress.did(size)
+        self.at += size
+        self.new += max(0, self.at - self.furthest)
+        self.furthest = max(self.furthest, self.at)

@@ -21,75 +21,19 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from studio.datasets.jobs import laying, setting_up
-from studio.datasets.jobs.progress import Progress
+from studio.datasets.jobs.patience import Failed, Patience, say, sentence
+from studio.datasets.jobs.progress import Course, Progress
 from studio.lib import storage
 
-T = TypeVar("T")
-
 AT_ONCE = 8
-PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
-PATIENCE_S = 900.0  # how long a store may be away without one byte
-TRIES = 4  # for files whose bytes come wrong
 PIECE = 1 << 20
 UPLOAD_PIECE = 32 << 20
 PINS = "cached.txt"
 SENT = ".sent.jsonl"
 OK, CANNOT, LATER = 0, 2, 75
-
-
-class Failed(Exception):
-    """It cannot be done: a sentence for a person, with the code and the file."""
-
-    def __init__(self, message: str, *, code: str = "failed", file: str = "", later: bool = False) -> None:
-        super().__init__(message)
-        self.code, self.file, self.later = code, file, later
-
-
-class Patience:
-    """Tries again, with pauses, what may work later; as long as bytes come now and then."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.stop = threading.Event()
-
-    def call(self, what: str, do: Callable[[], T]) -> T:
-        """``do()``; errors that may pass are waited out, others are raised as Failed with ``what`` before them."""
-        tries, wrong, since = 0, 0, time.monotonic()
-        while True:
-            before = self.progress.moved
-            try:
-                result = do()
-            except Exception as error:  # noqa: BLE001 - told to a person, by its kind
-                if self.stop.is_set():
-                    raise Failed("", code="stopped") from error
-                if self.progress.moved > before:
-                    tries, since = 0, time.monotonic()
-                told = setting_up.explain(error, what)
-                wrong += told["kind"] in ("incomplete", "changed")
-                again = bool(getattr(error, "retry", False)) and wrong < TRIES
-                if not again or time.monotonic() - since > PATIENCE_S:
-                    raise Failed(_sentence(told), code=told["kind"], file=told["file"] or what, later=again) from error
-                self._pause(what, told, PAUSES_S[min(tries, len(PAUSES_S) - 1)])
-                tries += 1
-            else:
-                self.progress.waits("")
-                return result
-
-    def _pause(self, what: str, told: dict[str, Any], seconds: float) -> None:
-        self.progress.waits(told["message"])
-        say(f"{what}: {told['message']} Trying again in {seconds:g} s.")
-        self.stop.wait(seconds)
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
-
-
-def _sentence(told: dict[str, Any]) -> str:
-    return f"{told['message']} {told.get('hint') or ''}".strip()
 
 
 def each(items: Iterator[Any] | list[Any], do: Callable[[Any], None], patience: Patience) -> None:
@@ -167,7 +111,8 @@ class Incoming:
         if file.local:
             path, hit = file.local, True
         else:
-            path, hit = self.patience.call(file.path, lambda: self._fetched(file))
+            course = Course(self.progress)
+            path, hit = self.patience.call(file.path, lambda: self._fetched(file, course), course)
         if hit and not file.local:
             self.progress.had(file.size or 0)
         elif hit:
@@ -176,8 +121,10 @@ class Incoming:
             self.links.append((file.name, path))
         self.progress.file(file.path)
 
-    def _fetched(self, file: Any) -> tuple[str, bool]:
-        kept = self.source.keep(file, progress=self.progress.did, pin=self._pin)
+    def _fetched(self, file: Any, course: Course) -> tuple[str, bool]:
+        kept = self.source.keep(file, progress=course.did, resumed=course.resumed, pin=self._pin)
+        if kept.hit:  # another program fetched it meanwhile
+            course.resumed(0)
         return str(kept.path), kept.hit
 
     def _pin(self, digest: str) -> None:
@@ -228,7 +175,7 @@ def bring_in(plan: dict[str, Any], stores: dict[str, Any], patience: Patience) -
         raise Named(error, current) from error
     except Exception as error:
         told = setting_up.explain(error)
-        raise Named(Failed(_sentence(told), code=told["kind"], file=told["file"]), current) from error
+        raise Named(Failed(sentence(told), code=told["kind"], file=told["file"]), current) from error
     return result
 
 
@@ -291,6 +238,7 @@ class Outgoing:
         """One file, whole. After an interruption it goes on at the last offset that the store had confirmed."""
         state: dict[str, Any] = {}
         offset = 0
+        course = Course(self.progress)
 
         def go_on() -> None:
             nonlocal state, offset
@@ -303,7 +251,7 @@ class Outgoing:
                     state, after = self.backend.upload_piece(state, offset, pieces)
                     if after <= offset and size - offset > UPLOAD_PIECE:
                         raise Failed(f"{place}: its store takes no more bytes.", file=place)
-                    self.progress.did(after - offset)
+                    course.did(after - offset)
                     offset = after
             entry = self.backend.upload_commit(state)
             if entry.size is not None and entry.size != size:
@@ -315,11 +263,11 @@ class Outgoing:
                 go_on()
             except Exception as error:
                 if getattr(error, "code", "") in ("incomplete", "changed", "no-such-file"):
-                    self.progress.did(-offset)
+                    course.resumed(0)
                     state, offset = {}, 0
                 raise
 
-        self.patience.call(place, afresh)
+        self.patience.call(place, afresh, course)
 
     @staticmethod
     def _pieces(reader: Any, left: int) -> Iterator[bytes]:
@@ -356,7 +304,7 @@ def send_out(plan: dict[str, Any], stores: dict[str, Any], patience: Patience) -
         except Exception as error:
             told = setting_up.explain(error)
             raise Named(
-                Failed(_sentence(told), code=told["kind"], file=told["file"]), item["name"], item["store"]
+                Failed(sentence(told), code=told["kind"], file=told["file"]), item["name"], item["store"]
             ) from error
     return result
 
