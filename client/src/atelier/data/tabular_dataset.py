@@ -164,7 +164,7 @@ class TabularDataset(AbstractDataset):
     ) -> Any:
         """The figures of each column, computed by the studio where that has not been done: see DatasetProfile. Raises
         UserErrorException for a dataset that is not registered."""
-        from atelier.data.profiles import profile_get
+        from atelier.data.studio_profile import profile_get
 
         place = workspace or self._workspace
         if not self._row or place is None:
