@@ -99,8 +99,9 @@ def fetch(
     """The file, fetched when it is not there. ``stream(offset)`` gives its bytes from there on.
 
     ``progress`` is told the bytes of each piece, ``resumed`` where the first of them begins. ``pin`` is given the
-    digest before the file is counted on, so that no sweep takes it away. What was fetched before an interruption is not fetched again. Raises StoreError
-    ``incomplete`` where the store gave fewer or more bytes than it had said, ``disk-full``; and what ``stream`` raises.
+    digest before the file is counted on, so that no sweep takes it away. What was fetched before an interruption is
+    not fetched again. Raises StoreError ``incomplete`` where the store gave fewer or more bytes than it had said,
+    ``disk-full``; and what ``stream`` raises.
     """
     digest = content.digest()
     path = place(digest)

@@ -131,6 +131,7 @@ class BackendSource:
             etag=entry.etag,
             local=str(local) if local is not None else None,
             ref={"datastore": name, "path": entry.path, "modified": entry.modified},
+            store=name,
         )
 
     def _web_file(self, url: str) -> DataFile:

@@ -556,14 +556,14 @@ run = Experiment(ws, 'clouds').submit(ScriptRunConfig('code', 'carry.py', argume
 run.wait_for_completion(show_output=True)
 print('FOUND ' + json.dumps([dataflow_public.head().values.tolist(), list(dataflow_with_token.head().columns), refused,
     type(blobs).__name__, type(s3).__name__, len(frame), Dataset.get_by_name(ws, 'from-s3').to_path(),
-    [e['path'] for e in s3.files()], s3.download('got', 'out', show_progress=False)]))
+    [e['path'] for e in s3.files()], s3.download('got', 'out', show_progress=False), sorted(set(frame['Path']))]))
 """,
     )
     got = found(out)
     assert got[0] == [[39, "State-gov"]] and got[1] == ["a", "b", "a_1", "a_2"]
     assert "403" in got[2] and "sig=" not in got[2]
     assert got[3:6] == ["AzureBlobDatastore", "S3Datastore", 8]
-    assert got[6:] == [["/Titanic.csv"], ["in/Titanic.csv", "out/Titanic.csv"], 1]
+    assert got[6:] == [["/Titanic.csv"], ["in/Titanic.csv", "out/Titanic.csv"], 1, ["/in/Titanic.csv"]]
     assert "IN ['Titanic.csv'] [[1, 0, 3, 'Braund, Mr. Owen', 22], [2, 1, 1, 'Cumings, Mrs. John', 38]]" in out
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from atelier.data import engine
+from atelier.data.definition import make
 from atelier.data.errors import DataError
 
 from studio.datasets import cache
@@ -68,6 +70,17 @@ def test_files_of_a_folder(root: Path) -> None:
     assert [file.name for file in source.files(definition(at("b")))] == ["b/1.csv", "b/2.csv", "b/deep/3.csv"]
     assert len(list(source.files(definition(at("**"), at("**")), limit=6))) == 6
     assert list(source.files(definition(at("**")), limit=0)) == []
+
+
+def test_columns_of_paths_see_the_path_within_the_store(root: Path) -> None:
+    (root / "folder=x").mkdir()
+    (root / "folder=x" / "12:30.csv").write_text("n\n1\n")
+    source = BackendSource({"s": LocalFolder({"path": str(root)}, {})})
+    form = "/folder={folder}/{hour}:{minute}.csv"
+    made = make("delimited", [at("**/*.csv")], include_path=True, partition_format=form)
+    shown = engine.preview(made, source)
+    assert shown.rows == [["/folder=x/12:30.csv", "x", "12", "30", 1]]
+    assert engine.to_pandas(made, source).values.tolist() == shown.rows
 
 
 def test_stores_may_be_given_as_what_makes_them(root: Path) -> None:

@@ -66,6 +66,7 @@ def _file_out(file: DataFile, *, here: bool, href: str | None) -> dict[str, Any]
         href = f"datastores/{quote(store, safe='')}/content/{quote(file.ref['path'], safe='/')}"
     return {
         "path": file.path,
+        "store": file.store or None,
         "name": file.name,
         "size": file.size,
         "etag": file.etag,

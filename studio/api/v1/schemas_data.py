@@ -230,6 +230,7 @@ class DataFileOut(Schema):
     """A file of a dataset. `href`: where this API has its bytes, below the workspace's address; null: read `url`."""
 
     path: str = Field(..., description="As people see it.")
+    store: str | None = Field(None, description="The datastore that `path` begins with, before a colon.")
     name: str = Field(..., description="Below the fixed part of its pattern.")
     size: int | None = Field(..., description="Bytes.")
     etag: str

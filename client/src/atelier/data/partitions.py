@@ -55,7 +55,7 @@ class Partitions:
 
     def values(self, file: DataFile) -> list[Any]:
         """In the order of ``names``; all missing where the path does not fit the format."""
-        shown = file.path if "://" in file.path or file.path.startswith("/") else "/" + file.path
+        shown = file.inner
         found = self._pattern.search(shown) if self._pattern else None
         out: list[Any] = [shown] * self.include_path
         for column in self.columns:

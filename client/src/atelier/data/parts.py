@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .delimited import NULL, Delimited, valid_text
@@ -75,7 +75,7 @@ def ready(
     out = []
     files = list(files)
     for file, path in zip(files, _fetched(files, source)):
-        here = DataFile(file.path, file.name, file.size, file.etag, path, file.ref)
+        here = replace(file, local=path)
         if kind in ("parquet", "sql"):
             out.append(Part(here, os.path.abspath(path)))
         elif kind == "json_lines":

@@ -18,7 +18,8 @@ from .globs import Glob, fixed_part
 @dataclass(frozen=True)
 class DataFile:
     """One file. ``path`` is what people see, ``name`` the path relative to where the pattern's fixed part ends (for
-    ``to_path`` and ``download``), ``size`` in bytes, ``local`` a path that can be read here, ``ref`` the source's own.
+    ``to_path`` and ``download``), ``size`` in bytes, ``local`` a path that can be read here, ``ref`` the source's own,
+    ``store`` the datastore whose name and a colon ``path`` begins with, if it does.
     """
 
     path: str
@@ -27,6 +28,13 @@ class DataFile:
     etag: str = ""
     local: str | None = None
     ref: dict[str, Any] = field(default_factory=dict)
+    store: str = ""
+
+    @property
+    def inner(self) -> str:
+        """The path as its store has it: below the store's root, from a slash on; or the address."""
+        path = self.path[len(self.store) + 1 :] if self.store else self.path
+        return path if path.startswith("/") or ("://" in path and not self.store) else "/" + path
 
 
 class Source(Protocol):

@@ -77,7 +77,8 @@ class StudioSource:
         ref = {"href": item["href"]} if item.get("href") else {"url": item.get("url") or item["path"]}
         found = item.get("local")
         local = found if found and _is_it(found, item.get("size")) else None
-        return DataFile(item["path"], item["name"], item.get("size"), item.get("etag") or "", local, ref)
+        etag, store = item.get("etag") or "", item.get("store") or ""
+        return DataFile(item["path"], item["name"], item.get("size"), etag, local, ref, store)
 
     def _on_the_web(self, url: str) -> DataFile:
         """What a server says of an address; one request for its first byte."""
