@@ -64,6 +64,8 @@ def _number(field: FormField, raw: Any) -> int:
 def _value(field: FormField, raw: Any) -> Any:
     """What a field's input means; None for an empty one. Raises ValueError with a sentence for a person."""
     if field.kind == "checkbox":
+        if raw is None:  # not given at all: forms say False where a box is not ticked
+            return bool(field.default)
         return raw in (True, "true", "on", "1", 1)
     if raw is None or raw == "":
         if field.required:

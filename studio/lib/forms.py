@@ -48,7 +48,8 @@ def kind_field(spec: FormField, *, stored: bool = False) -> forms.Field:
 
 
 class KindForm(forms.Form):
-    """A form whose declared fields (``specs``) part into plain settings and secrets."""
+    """A form whose declared fields (``specs``) part into plain settings and secrets. A box that is not ticked is False
+    among them: browsers send nothing for it, and to the kind nothing would mean its default."""
 
     specs: list[FormField]
 

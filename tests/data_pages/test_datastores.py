@@ -59,6 +59,16 @@ def test_registering_is_drawn_from_what_the_kind_declares(team: Any, folder: Pat
     assert (made.description, made.config["path"]) == ("Team share", str(folder))
 
 
+@pytest.mark.parametrize("ticked", [True, False])
+def test_a_box_that_is_not_ticked_is_off_whatever_its_default(team: Any, ticked: bool) -> None:
+    typed = {"kind": "s3", "name": "bucket", "bucket": "b", "endpoint": "http://127.0.0.1:1", "force": "1"}
+    answer = signed_in(team.owner).post(
+        "/w/main/datastores/new/", {**typed, **({"path_style": "on"} if ticked else {})}
+    )
+    assert answer.status_code == 302
+    assert Datastore.objects.get(name="bucket").config["path_style"] is ticked
+
+
 def test_a_test_that_fails_registers_nothing_and_keeps_what_was_typed(team: Any, tmp_path: Path) -> None:
     owner = signed_in(team.owner)
     gone = str(tmp_path / "gone")

@@ -120,6 +120,14 @@ class TestCreate:
         assert made.checked_at is not None and made.config == {"path": str(tmp_path / "lake")}
         assert AuditEntry.objects.filter(action="datastore.create", actor=team.owner).exists()
 
+    @pytest.mark.parametrize(("given", "kept"), [({}, True), ({"path_style": False}, False)])
+    def test_a_box_that_is_not_named_has_its_default(self, team: Any, given: dict[str, Any], kept: bool) -> None:
+        made = datastores.datastore_create(
+            workspace=team.workspace, user=team.owner, name="bucket", kind="s3", check=False,
+            config={"bucket": "b", "endpoint": "http://127.0.0.1:1", **given},
+        )  # fmt: skip
+        assert made.config["path_style"] is kept and made.config["anonymous"] is False
+
     def test_unless_told_otherwise(self, team: Any) -> None:
         made = datastores.datastore_create(
             workspace=team.workspace,
