@@ -23,6 +23,7 @@ from studio.accounts.policy import Right
 from studio.data_pages import drafts, matching
 from studio.data_pages.wizard_step import Step, open_step
 from studio.datasets import selectors
+from studio.datasets.backends import registry
 from studio.datasets.models import Datastore
 from studio.datasets.services import datasets as services
 from studio.lib.errors import AtelierError, Invalid
@@ -42,10 +43,15 @@ def _stores(request: WorkspaceRequest) -> list[Datastore]:
 @workspace_page(Right.WRITE)
 @require_safe
 def wizard_start(request: WorkspaceRequest) -> HttpResponse:
-    """A new draft. ``?dataset=`` (and ``&version=``) begins with what a dataset says, ``?datastore=&path=`` with a file
-    or folder of a datastore; ``?datastore=&open=`` shows a folder, and nothing is chosen yet."""
-    if name := request.GET.get("dataset", ""):
-        version = selectors.version_get(request.workspace, name, request.GET.get("version") or "latest")
+    """A new draft. ``?dataset=`` (and ``&version=``), or ``?id=``, begins with what a dataset says,
+    ``?datastore=&path=`` with a file or folder of a datastore; ``?datastore=&open=`` shows a folder, and nothing is
+    chosen yet."""
+    name, key = request.GET.get("dataset", ""), request.GET.get("id", "")
+    if name or key:
+        if name:
+            version = selectors.version_get(request.workspace, name, request.GET.get("version") or "latest")
+        else:
+            version = selectors.version_by_id(request.workspace, key)
         state = drafts.state_of(version, services.opened_definition(version))
         state["datastore"] = state["datastore"] or selectors.default_datastore(request.workspace).name
     else:
@@ -153,6 +159,7 @@ def _files_page(step: Step, *, errors: dict[str, list[str]] | None = None, statu
         "places": PLACES,
         "stores": [row for row in stores if (row.kind in SQL_KINDS) == (state["place"] == "sql")],
         "store": chosen,
+        "writable": chosen is not None and registry.backend_class(chosen.kind).writable,
         "errors": errors or {},
         "crumbs": matching.crumbs(state["folder"]),
         "content_url": f"/api/v1/workspaces/{request.workspace.name}/datastores/{state['datastore']}/content/",
