@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 
 from compute.data.progress import transfer_text
 from compute.models import Transfer
@@ -15,18 +15,6 @@ from studio.datasets.models import DatasetVersion
 DEPTH = 3
 MAX_NODES = 200
 _BATCH = 500
-
-
-def runs_using(version: DatasetVersion) -> QuerySet[Run]:
-    """Runs that were given this version, the newest first."""
-    return Run.objects.filter(data__version=version, data__direction="in").distinct().order_by("-id")
-
-
-def run_making(version: DatasetVersion) -> Run | None:
-    """The run whose output first became this version."""
-    row = RunData.objects.filter(version=version, direction="out").select_related("run__experiment", "run__workspace")
-    found = row.order_by("pk").first()
-    return found.run if found is not None else None
 
 
 def _rows(where: Q, column: str, keys: Iterable[Any]) -> list[RunData]:
@@ -74,17 +62,17 @@ class _Graph:
         return {key.partition(":")[2] for key in self.nodes if key.startswith(kind)}
 
 
-def lineage(version: DatasetVersion, depth: int = DEPTH) -> dict[str, Any]:
+def lineage(version: DatasetVersion) -> dict[str, Any]:
     """{"nodes": [{"id", "kind", "label", "place", "status", "url", "current"}], "edges": [[from, to], ...]}.
 
-    What the version was made of, upwards, and what was made of it, downwards, ``depth`` runs far in each direction.
+    What the version was made of, upwards, and what was made of it, downwards, DEPTH runs far in each direction.
     Two queries per level and direction, whatever the number of runs; at most MAX_NODES nodes. ``kind`` is dataset or
     run.
     """
     graph = _Graph(version)
     for source, target in (("out", "in"), ("in", "out")):
         versions, seen = {version.pk}, {version.pk}
-        for _level in range(max(0, depth)):
+        for _level in range(DEPTH):
             near = _rows(Q(direction=source), "version_id", versions)
             graph.add(near)
             far = _rows(Q(direction=target), "run_id", {row.run_id for row in near})

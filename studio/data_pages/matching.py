@@ -136,7 +136,7 @@ def _head(workspace: Workspace, state: drafts.State) -> tuple[str, bytes]:
 
 
 def _web_head(workspace: Workspace, place: dict[str, Any]) -> bytes:
-    from studio.datasets.services.datasets import source_for
+    from studio.datasets.services.datasets import source_of
 
     definition = {
         "format": 1,
@@ -145,7 +145,7 @@ def _web_head(workspace: Workspace, place: dict[str, Any]) -> bytes:
         "schema": None,
         "steps": [],
     }
-    _opened, source = source_for(definition, workspace=workspace)
+    source = source_of(workspace, definition)
     for file in source.files(definition):
         with source.open(file) as opened:
             return bytes(opened.read(guessing.HEAD))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "dataset_archive", "dataset_delete", "dataset_register", "dataset_update", "datasets_page", "definition_check",
-    "definition_save", "has_key", "joined", "opened_definition", "source_for", "source_of", "split", "version_by_id",
+    "definition_save", "has_key", "joined", "opened_definition", "source_of", "split", "version_by_id",
     "version_get", "version_update",
 ]  # fmt: skip
 
@@ -348,15 +348,3 @@ def source_of(workspace: Workspace, opened: dict[str, Any]) -> BackendSource:
     from studio.datasets.sources import BackendSource
 
     return BackendSource({name: store_open(row) for name, row in datastores_in(workspace, opened).items()})
-
-
-def source_for(
-    subject: DatasetVersion | dict[str, Any], *, workspace: Workspace | None = None
-) -> tuple[dict[str, Any], BackendSource]:
-    """(opened definition, its source) of a version, or of an opened definition and its workspace."""
-    if isinstance(subject, DatasetVersion):
-        opened = opened_definition(subject)
-        return opened, source_of(subject.workspace, opened)
-    if workspace is None:
-        raise ValueError("a definition needs its workspace")
-    return subject, source_of(workspace, subject)

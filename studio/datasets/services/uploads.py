@@ -275,10 +275,10 @@ def uploads_abort(datastore: Datastore) -> None:
             row.delete()
 
 
-def sweep_stale(now: dt.datetime | None = None) -> int:
+def sweep_stale() -> int:
     """Drop uploads that nobody went on with for ``STALE``; how many. One that the store does not let go of is tried
     again the next day, and forgotten after a month."""
-    now = now or timezone.now()
+    now = timezone.now()
     gone = 0
     old = Upload.objects.filter(updated_at__lt=now - STALE).select_related("datastore")
     for row in old.filter(Q(busy_until=None) | Q(busy_until__lt=now)).iterator(chunk_size=200):
