@@ -12,8 +12,9 @@ from studio.datasets.backends import guard
 from studio.datasets.backends.base import StoreError
 
 
-def network_fault(error: BaseException, where: str, path: str = "") -> StoreError | None:
-    """What went wrong on the way to ``where`` (a host, for people); None when it was something else.
+def network_fault(error: BaseException, where: str, path: str = "", *, what: str = "") -> StoreError | None:
+    """What went wrong on the way to ``where`` (a host, for people); None when it was something else. ``what`` is named
+    instead where the host was reached and its answer did not come.
 
     The texts of libraries are not repeated: addresses with signatures stand in some of them.
     """
@@ -22,7 +23,7 @@ def network_fault(error: BaseException, where: str, path: str = "") -> StoreErro
         return guard.store_error(refused, path)
     found = list(guard.causes(error))
     kinds = {name.__name__ for one in found for name in type(one).__mro__}
-    words = {"where": where}
+    words, answer = {"where": where}, {"what": what or where}
     if any(isinstance(one, socket.gaierror) for one in found) or "NameResolutionError" in kinds:
         text = _("There is no host %(where)s.") % words
         return StoreError("no-such-host", text, hint=_("Check the name for typing errors."), path=path)
@@ -47,10 +48,10 @@ def network_fault(error: BaseException, where: str, path: str = "") -> StoreErro
         "ServiceRequestTimeoutError",
         "ServiceResponseTimeoutError",
     }:
-        return StoreError("timeout", _("%(where)s did not answer in time.") % words, path=path, retry=True)
+        return StoreError("timeout", _("%(what)s did not answer in time.") % answer, path=path, retry=True)
     if kinds & {"ClientPayloadError", "IncompleteRead", "IncompleteReadError", "ChunkedEncodingError"}:
-        return StoreError("incomplete", _("%(where)s broke off in the middle.") % words, path=path, retry=True)
+        return StoreError("incomplete", _("%(what)s broke off in the middle.") % answer, path=path, retry=True)
     if any(isinstance(one, OSError) for one in found) or kinds & {"HTTPClientError", "AzureError", "HTTPException"}:
-        text = _("The connection to %(where)s failed or was closed.") % words
+        text = _("The connection to %(what)s failed or was closed.") % answer
         return StoreError("unreachable", text, path=path, retry=True)
     return None

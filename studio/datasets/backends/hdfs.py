@@ -7,8 +7,7 @@ import secrets as random_words
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
-from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 from urllib.parse import quote, urljoin, urlsplit
 
 from django.utils.translation import gettext as _
@@ -35,7 +34,7 @@ _BUSY = {
 _UNKNOWN = {"IllegalArgumentException", "UnsupportedOperationException", "QueryParamException"}
 
 
-class HdfsStore:
+class HdfsStore(parts.RangeReading):
     kind = "hdfs"
     label: ClassVar[Any] = gettext_lazy("HDFS")
     summary: ClassVar[Any] = gettext_lazy("A folder of a Hadoop file system, over WebHDFS or HttpFS.")
@@ -212,15 +211,6 @@ class HdfsStore:
         if len(rows) == 1 and not rows[0].get("pathSuffix"):
             raise parts.no_such_file(path)
 
-    def _folder(self, path: str) -> Iterator[Entry]:
-        after: str | None = None
-        while True:
-            listing = self.list(path, after=after)
-            yield from listing.entries
-            after = listing.next
-            if after is None:
-                return
-
     def find(self, pattern: str) -> Iterator[Entry]:
         return parts.walk(parts.Glob(pattern), self._folder, self.stat)
 
@@ -228,12 +218,6 @@ class HdfsStore:
         path = parts.clean_path(path)
         found = parts.retrying(lambda: self._ask("GET", "GETFILESTATUS", path))
         return self._entry(path, {**found["FileStatus"], "pathSuffix": ""})
-
-    def _file(self, path: str) -> Entry:
-        found = self.stat(path)
-        if found.is_dir:
-            raise parts.no_such_file(path)
-        return found
 
     # --- reading ---
 
@@ -258,25 +242,6 @@ class HdfsStore:
                 raise self._broken(error, urlsplit(answer.url).netloc, entry.path) from None
         if self.stat(entry.path).etag != entry.etag:
             raise parts.changed(entry.path)
-
-    def _range(self, entry: Entry, start: int, end: int) -> Iterator[bytes]:
-        if start >= end:
-            return iter(())
-        return parts.steady(entry.path, lambda offset: self._bytes(entry, offset, end), start, end)
-
-    def open(self, path: str) -> BinaryIO:
-        entry = self._file(parts.clean_path(path))
-        return parts.opened(
-            parts.RangeFile(entry.path, entry.size or 0, lambda start, end: self._range(entry, start, end))
-        )
-
-    def stream(self, path: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        entry = self._file(parts.clean_path(path))
-        size = entry.size or 0
-        return self._range(entry, max(0, offset), size if length is None else min(size, offset + length))
-
-    def local_path(self, path: str) -> Path | None:
-        return None
 
     # --- writing: into a hidden file beside the place, which takes its name at the end ---
 

@@ -10,8 +10,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from django.utils.translation import gettext as _
 from fsspec.asyn import get_loop, sync
@@ -51,7 +50,7 @@ class Keys:
     next: str | None
 
 
-class ObjectStore:
+class ObjectStore(parts.RangeReading):
     """The interface of ``Backend`` on five asynchronous calls that S3 and Azure Blob fill in."""
 
     writable = True
@@ -151,15 +150,6 @@ class ObjectStore:
             raise parts.no_such_file(path)
         return Listing(entries, token)
 
-    def _folder(self, path: str) -> Iterator[Entry]:
-        after: str | None = None
-        while True:
-            listing = self.list(path, after=after)
-            yield from listing.entries
-            after = listing.next
-            if after is None:
-                return
-
     def _below(self, prefix: str) -> Iterator[Entry]:
         """Every file whose key begins so, in the store's order, which is that of the keys."""
         token: str | None = None
@@ -196,12 +186,6 @@ class ObjectStore:
                 return Entry(path, is_dir=True)
             raise parts.no_such_file(path) from None
 
-    def _file(self, path: str) -> Entry:
-        found = self.stat(path)
-        if found.is_dir:
-            raise parts.no_such_file(path)
-        return found
-
     # --- reading ---
 
     def _bytes(self, entry: Entry, start: int, end: int) -> Iterator[bytes]:
@@ -221,25 +205,6 @@ class ObjectStore:
             raise parts.no_such_file(entry.path) from None
         finally:
             sync(get_loop(), close)
-
-    def _range(self, entry: Entry, start: int, end: int) -> Iterator[bytes]:
-        if start >= end:
-            return iter(())
-        return parts.steady(entry.path, lambda offset: self._bytes(entry, offset, end), start, end)
-
-    def open(self, path: str) -> BinaryIO:
-        entry = self._file(parts.clean_path(path))
-        return parts.opened(
-            parts.RangeFile(entry.path, entry.size or 0, lambda start, end: self._range(entry, start, end))
-        )
-
-    def stream(self, path: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        entry = self._file(parts.clean_path(path))
-        size = entry.size or 0
-        return self._range(entry, max(0, offset), size if length is None else min(size, offset + length))
-
-    def local_path(self, path: str) -> Path | None:
-        return None
 
     # --- writing ---
 

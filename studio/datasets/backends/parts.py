@@ -10,6 +10,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, TypeVar, cast
 
 from atelier.data import globs
@@ -297,6 +298,53 @@ class SpoolFile(io.RawIOBase):
 def opened(raw: io.RawIOBase) -> BinaryIO:
     """The raw file with a buffer for small reads."""
     return cast(BinaryIO, io.BufferedReader(raw, 64 << 10))
+
+
+class RangeReading:
+    """The reading half of the interface, for kinds that ask for ranges: on ``list``, ``stat`` and ``_bytes``."""
+
+    def list(self, path: str = "", *, limit: int = 1000, after: str | None = None) -> Listing:
+        raise NotImplementedError
+
+    def stat(self, path: str) -> Entry:
+        raise NotImplementedError
+
+    def _bytes(self, entry: Entry, start: int, end: int) -> Iterator[bytes]:
+        """One request for the bytes from ``start`` to ``end`` (exclusive) of this very content; it may break off."""
+        raise NotImplementedError
+
+    def _folder(self, path: str) -> Iterator[Entry]:
+        """Everything in a folder, page by page."""
+        after: str | None = None
+        while True:
+            listing = self.list(path, after=after)
+            yield from listing.entries
+            after = listing.next
+            if after is None:
+                return
+
+    def _file(self, path: str) -> Entry:
+        found = self.stat(clean_path(path))
+        if found.is_dir:
+            raise no_such_file(found.path)
+        return found
+
+    def _range(self, entry: Entry, start: int, end: int) -> Iterator[bytes]:
+        if start >= end:
+            return iter(())
+        return steady(entry.path, lambda offset: self._bytes(entry, offset, end), start, end)
+
+    def open(self, path: str) -> BinaryIO:
+        entry = self._file(path)
+        return opened(RangeFile(entry.path, entry.size or 0, lambda start, end: self._range(entry, start, end)))
+
+    def stream(self, path: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        entry = self._file(path)
+        size = entry.size or 0
+        return self._range(entry, max(0, offset), size if length is None else min(size, offset + length))
+
+    def local_path(self, path: str) -> Path | None:
+        return None
 
 
 class ReadOnly:

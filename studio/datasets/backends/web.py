@@ -25,6 +25,7 @@ from urllib3 import exceptions
 
 from studio.datasets.backends import guard, parts
 from studio.datasets.backends.base import Entry, StoreError
+from studio.datasets.backends.faults import network_fault
 
 CONNECT_S = 10.0
 READ_S = 30.0  # without a byte
@@ -312,31 +313,16 @@ def _named(url: str, path: str) -> Iterator[None]:
 
 
 def _translated(error: BaseException, url: str, path: str) -> StoreError:
-    host = urlsplit(url).netloc.rpartition("@")[2]
-    refusal = guard.refusal(error)
-    if refusal is not None:
-        return guard.store_error(refusal, path)
-    if isinstance(error, exceptions.NameResolutionError):
-        return StoreError("no-such-host", _("There is no host named %(host)s.") % {"host": host}, path=path)
-    # The library counts it among the timeouts.
-    if isinstance(error, exceptions.NewConnectionError):
-        return StoreError("unreachable", _("Nobody answers at %(host)s.") % {"host": host}, path=path, retry=True)
-    if isinstance(error, (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError, TimeoutError)):
-        return _timeout(url, path)
-    if isinstance(error, exceptions.SSLError):
-        text = _("%(host)s: its TLS certificate or protocol cannot be trusted.") % {"host": host}
-        hint = _("For a certificate of your own authority, add that authority to this machine.")
-        return StoreError("unreachable", text, hint=hint, path=path)
-    if any("IncompleteRead" in type(one).__name__ for one in (error, *error.args)):
-        text = _("%(url)s: the connection ended before the end of the file.") % {"url": shown(url)}
-        return StoreError("incomplete", text, path=path, retry=True)
+    words = {"url": shown(url)}
     if isinstance(error, exceptions.DecodeError):
-        text = _("%(url)s: the server says that it compressed the file, and what came cannot be unpacked.")
-        return StoreError("failed", text % {"url": shown(url)}, path=path)
-    if isinstance(error, (exceptions.LocationParseError, UnicodeError, ValueError)):
-        return StoreError("failed", _("%(url)s is not an address of the web.") % {"url": shown(url)}, path=path)
-    text = _("%(url)s: the connection broke off.") % {"url": shown(url)}
-    return StoreError("unreachable", text, path=path, retry=True)
+        text = _("%(url)s: the server says that it compressed the file, and what came cannot be unpacked.") % words
+        return StoreError("failed", text, path=path)
+    fault = network_fault(error, urlsplit(url).netloc.rpartition("@")[2], path, what=shown(url))
+    if fault is not None:
+        return fault
+    if isinstance(error, ValueError):
+        return StoreError("failed", _("%(url)s is not an address of the web.") % words, path=path)
+    return StoreError("unreachable", _("%(url)s: the connection broke off.") % words, path=path, retry=True)
 
 
 def _timeout(url: str, path: str) -> StoreError:
