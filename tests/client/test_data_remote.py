@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -74,6 +77,14 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             self.web.over.wait(20)
             return None
+        if how in ("resets", "crawls") and len(piece) > 1:
+            self.wfile.write(piece[: 60_000 if how == "resets" else 100])
+            self.wfile.flush()
+            time.sleep(0.01)  # the bytes arrive before the end does
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            self.close_connection = True
+            return None
         if how in ("drops", "changes") and len(piece) > 1_000_000 or how == "lies":
             self.wfile.write(piece[:1_000_000])
             self.wfile.flush()
@@ -135,6 +146,24 @@ def test_what_passes_is_tried_again(web: Web, how: str) -> None:
     target = io.BytesIO()
     assert remote.bring(remote.WebAddress(web.url + "/f"), target, len(BODY)) == len(BODY)
     assert target.getvalue() == BODY
+
+
+def test_a_connection_that_breaks_every_60_kb_brings_the_file(web: Web) -> None:
+    body = BODY[:3_000_000]  # fifty times
+    web.files["/f"], web.how["/f"] = body, "resets"
+    target = io.BytesIO()
+    assert remote.bring(remote.WebAddress(web.url + "/f"), target, len(body)) == len(body)
+    assert target.getvalue() == body
+    with remote.remote_open(remote.WebAddress(web.url + "/f"), len(body)) as file:
+        assert file.read() == body
+
+
+def test_a_server_that_crawls_is_given_up_in_words(web: Web) -> None:
+    web.files["/f.csv"], web.how["/f.csv"] = BODY, "crawls"
+    with pytest.raises(DataError) as caught:
+        remote.bring(remote.WebAddress(web.url + "/f.csv"), io.BytesIO(), len(BODY))
+    said = f"{web.url}/f.csv cannot be read: the server breaks the connection off; 5 attempts were made."
+    assert str(caught.value) == said and len(web.asked) == 5
 
 
 def test_a_server_that_lies_about_its_length_gives_no_file(web: Web, tmp_path: Path) -> None:

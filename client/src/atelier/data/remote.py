@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import itertools
 import random
 import re
 import socket
@@ -22,7 +23,7 @@ from atelier._version import VERSION
 from atelier.exceptions import ServiceException, StudioUnreachable, UserErrorException
 
 ATTEMPTS = 5
-_ALTOGETHER = 40  # attempts at one file, whatever progress each of them made
+_LEAST = 6000  # new bytes that an attempt has to give, or it counts as one without progress
 _TIMEOUT = 30.0  # seconds without a byte
 _PIECE = 1 << 20
 _AHEAD = 1 << 20  # bytes that a range asks for at least
@@ -32,13 +33,49 @@ _BROKEN = (OSError, http.client.HTTPException)
 
 
 class Answer:
-    """The head of an answer; ``read`` gives what follows."""
+    """The head of an answer; ``some`` and ``most`` give what follows. ``drop`` ends a connection that is not at the
+    answer's end when it is closed."""
 
-    def __init__(self, status: int, headers: Any, body: Any, close: Any) -> None:
+    def __init__(self, status: int, headers: Any, body: Any, drop: Any) -> None:
         self.status = status
         self.headers: dict[str, str] = {str(name).lower(): str(value) for name, value in headers}
-        self.read = body.read
-        self.close = close
+        self._body, self._drop, self._left = body, drop, self.length
+        self._ended = False
+        self._broken: Exception | None = None
+
+    def some(self, count: int) -> bytes:
+        """What has come, at least a byte and at most ``count``; nothing at the end. What came before a connection
+        breaks is given before its error is raised."""
+        if self._broken is not None:
+            raise self._broken
+        wanted = count if self._left is None else min(count, self._left)
+        piece: bytes = self._body.read1(wanted) if wanted else b""
+        self._ended = not piece
+        if self._left is not None:
+            self._left -= len(piece)
+        return piece
+
+    def most(self, count: int | None) -> bytes:
+        """``count`` bytes (None: all), fewer at the end or where the connection breaks; its error comes next time."""
+        pieces, left = [], count
+        while left is None or left > 0:
+            try:
+                piece = self.some(_PIECE if left is None else left)
+            except _BROKEN as error:
+                self._broken = error
+                if not pieces:
+                    raise
+                break
+            if not piece:
+                break
+            pieces.append(piece)
+            left = None if left is None else left - len(piece)
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        self._body.close()
+        if not (self._left == 0 or (self._left is None and self._ended)):
+            self._drop()
 
     @property
     def length(self) -> int | None:
@@ -134,7 +171,7 @@ class StudioAddress:
                 return Answer(416, (), io.BytesIO(b""), lambda: None)
             passing = error.status_code in _PASSING or bool(error.problem.get("retry"))
             raise Refused(error.status_code, str(error), passing) from error
-        return Answer(found.status, found.getheaders(), found, lambda: transport.close() if found.length else None)
+        return Answer(found.status, found.getheaders(), found, transport.close)
 
 
 def failed(shown: str, why: str, status: int = 0) -> Exception:
@@ -171,6 +208,8 @@ def reason(error: BaseException) -> str:
         return "nobody answers there"
     if isinstance(error, http.client.IncompleteRead):
         return "the connection ended before the end of the file"
+    if isinstance(error, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)):
+        return "the server breaks the connection off"
     return str(error) or type(error).__name__
 
 
@@ -181,12 +220,11 @@ def pause(attempt: int) -> None:
 def bring(address: Any, target: IO[bytes], size: int | None = None) -> int:
     """Write the whole file into ``target`` and give its size. ``size`` is what a listing said.
 
-    Goes on where it was after a lost connection, at most ``ATTEMPTS`` times without a byte of progress. Raises
-    DataError when the file is not what was said, or does not come.
+    Goes on where it was after a lost connection, for as long as one of ``ATTEMPTS`` in a row brings ``_LEAST`` bytes
+    that had not come before. Raises DataError when the file is not what was said, or does not come.
     """
-    done, stuck, seen = 0, 0, ""
-    for attempt in range(1, _ALTOGETHER + 1):
-        before = done
+    done, furthest, stuck, seen = 0, 0, 0, ""
+    for attempt in itertools.count(1):
         try:
             answer = address.ask(done or None)
             try:
@@ -197,7 +235,7 @@ def bring(address: Any, target: IO[bytes], size: int | None = None) -> int:
                         raise failed(address.shown, "it was changed while it was read")
                     target.seek(0)
                     target.truncate()
-                    done = before = 0
+                    done = 0
                 seen = seen or answer.etag
                 total = answer.total
                 _same(address.shown, size, total)
@@ -218,8 +256,9 @@ def bring(address: Any, target: IO[bytes], size: int | None = None) -> int:
             if isinstance(error, socket.gaierror):
                 raise failed(address.shown, reason(error)) from error
             why, done = reason(error), target.tell()
-        stuck = stuck + 1 if done <= before else 1
-        if stuck >= ATTEMPTS or attempt == _ALTOGETHER:
+        stuck = stuck + 1 if done < furthest + _LEAST else 1
+        furthest = max(furthest, done)
+        if stuck >= ATTEMPTS:
             raise failed(address.shown, f"{why}; {attempt} attempts were made")
         pause(stuck)
     raise AssertionError("unreachable")  # pragma: no cover - the loop returns or raises
@@ -228,7 +267,7 @@ def bring(address: Any, target: IO[bytes], size: int | None = None) -> int:
 def _pour(answer: Answer, target: IO[bytes], done: int, size: int | None) -> int:
     """Write what comes; never more than one piece beyond the size that was said."""
     while size is None or done <= size:
-        piece = answer.read(_PIECE)
+        piece = answer.some(_PIECE)
         if not piece:
             break
         target.write(piece)
@@ -329,8 +368,8 @@ class RangedFile(io.RawIOBase):
                 self._stream, self._streamed = answer, 0
                 self._follow(start, count)
                 return
-            length = answer.length  # what came of a range before it broke off is good
-            self._held, self._from = answer.read(length) if length is not None else answer.read(), answer.begins
+            # What came of a range before it broke off is good.
+            self._held, self._from = answer.most(answer.length), answer.begins
             if self._size is None:
                 self._size = answer.begins + len(self._held)
         finally:
@@ -341,11 +380,11 @@ class RangedFile(io.RawIOBase):
         """Read on in the stream, to ``start`` and what comes after it."""
         assert self._stream is not None  # noqa: S101 - callers look
         while self._streamed < start:
-            skipped = self._stream.read(min(_PIECE, start - self._streamed))
+            skipped = self._stream.some(min(_PIECE, start - self._streamed))
             if not skipped:
                 return False
             self._streamed += len(skipped)
-        held = self._stream.read(count)
+        held = self._stream.most(count)
         self._held, self._from = held, start
         self._streamed += len(held)
         if not held and self._size is None:  # a server that does not say how long the file is
