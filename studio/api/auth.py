@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from ninja.security import APIKeyCookie, HttpBearer
 from ninja.utils import check_csrf
 
@@ -20,6 +21,8 @@ from runs.models import Run
 from studio.accounts.models import User
 from studio.accounts.tokens import user_from_token
 from studio.lib.errors import Forbidden, NotAuthenticated
+
+_OWN_RUN = gettext_lazy("The token of a running unit is good for its own run alone.")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ class BearerToken(HttpBearer):
 
     units = False
 
+    def __init__(self, refusal: Any = _OWN_RUN) -> None:
+        super().__init__()
+        self.refusal = refusal  # said to a unit's token
+
     def authenticate(self, request: HttpRequest, token: str) -> Actor:
         token = token.strip()
         user = user_from_token(token) if token else None
@@ -55,7 +62,7 @@ class BearerToken(HttpBearer):
         if actor is None:
             raise NotAuthenticated(_("The token is unknown, has expired or was revoked."))
         if actor.unit is not None and not self.units:
-            raise Forbidden(_("The token of a running unit is good for its own run alone."))
+            raise Forbidden(str(self.refusal))
         request.user = actor.user
         return actor
 
@@ -85,6 +92,22 @@ class Session(APIKeyCookie):
 
 PEOPLE = [BearerToken(), Session()]
 UNITS_TOO = [UnitToken(), Session()]
+# Of data, whose other operations units may call.
+STORE_PEOPLE = [
+    BearerToken(
+        gettext_lazy(
+            "The token of a run may read datastores and upload to them; it may not register, change, test or remove "
+            "datastores, nor delete their files."
+        )
+    ),
+    Session(),
+]
+DATA_PEOPLE = [
+    BearerToken(
+        gettext_lazy("The token of a run may read and register datasets; it may not change, archive or delete them.")
+    ),
+    Session(),
+]
 
 
 def actor_of(request: HttpRequest) -> Actor:

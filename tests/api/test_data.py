@@ -218,6 +218,13 @@ class TestUpload:
         assert self.put(world, b"made").status_code == 201
         assert AuditEntry.objects.filter(action="datastore.upload").count() == 1
 
+    def test_a_run_is_told_what_it_may_not_do(self, world: World, check_problem: Check) -> None:
+        """It reads, uploads and registers: "good for its own run alone" would be wrong."""
+        refused = check_problem(world.clients["unit"].delete(f"{API}/workspaces/main{STORE}/content/a"), 403)
+        assert "may not register, change, test or remove datastores, nor delete their files" in refused["detail"]
+        refused = check_problem(world.clients["unit"].delete(f"{API}/workspaces/main/datasets/a"), 403)
+        assert "may not change, archive or delete" in refused["detail"]
+
     def test_to_what_only_reads(self, world: World, web_store: WebServer, check_problem: Check) -> None:
         response = world.clients["owner"].put(
             f"{API}/workspaces/main/datastores/web/content/a", b"x", content_type="application/octet-stream"

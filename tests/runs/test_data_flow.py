@@ -17,6 +17,7 @@ from compute.reconcile import tick
 from runs.models import Run
 from runs.selectors import run_get
 from runs.services import snapshots, submit
+from studio.api.v1.run_json import data_out
 from studio.datasets.models import DatasetVersion, Datastore
 from studio.datasets.services import datasets as dataset_services
 from studio.datasets.services import datastores as datastore_services
@@ -153,6 +154,9 @@ def test_a_folder_mounted_is_one_link_that_cannot_be_written_through(send: Any, 
     assert entry["path"] == f"{unit}/inputs/animals" and entry["definition"] == version.definition
     assert found["datasets"]["stores"] == {"nfs": {"root": str(folder)}}
     assert run.data.get().value == "{unit}/inputs/animals"
+    assert data_out([run.pk])[run.pk]["in"][0]["value"] == f"{unit}/inputs/animals"
+    run.data.update(value="")
+    assert data_out([run.pk])[run.pk]["in"][0]["value"] is None  # as before it is settled
     assert dict(run.parameters.values_list("name", "value")) == {}
 
 

@@ -10,7 +10,7 @@ from ninja import Path, Query, Router, Status
 
 from studio.accounts.policy import Right
 from studio.api.access import Ws, workspace_of
-from studio.api.auth import UNITS_TOO, actor_of
+from studio.api.auth import DATA_PEOPLE, UNITS_TOO, actor_of
 from studio.api.v1.paging import Cursor, Limit
 from studio.api.v1.schemas import PageOf
 from studio.api.v1.schemas_data import DatasetIn, DatasetOut, DatasetPatch, DatasetUsesOut, VersionOut, VersionPatch
@@ -19,7 +19,7 @@ from studio.datasets.models import DatasetVersion
 from studio.datasets.selectors import DatasetRow
 from studio.datasets.services import datasets
 
-router = Router(tags=["Datasets"])
+router = Router(tags=["Datasets"], auth=DATA_PEOPLE)
 
 Name = Annotated[str, Path(..., description="Name of the dataset.", examples=["titanic"])]
 Number = Annotated[str, Path(..., description="Number of the version, or latest.", examples=["latest", "1"])]

@@ -12,7 +12,7 @@ from ninja import Header, Path, Query, Router, Status
 
 from studio.accounts.policy import Right
 from studio.api.access import Ws, user_of, workspace_of
-from studio.api.auth import UNITS_TOO, actor_of
+from studio.api.auth import STORE_PEOPLE, UNITS_TOO, actor_of
 from studio.api.binary import binary_body, binary_response
 from studio.api.content import store_response
 from studio.api.errors import CONTENT_TYPE
@@ -37,7 +37,7 @@ from studio.lib.flow import body_of
 from studio.lib.secrets import SecretUnreadable
 from studio.lib.storage import clean_relative
 
-router = Router(tags=["Datastores"])
+router = Router(tags=["Datastores"], auth=STORE_PEOPLE)
 
 Name = Annotated[str, Path(..., description="Name of the datastore.", examples=[datastores.WORKSPACE_STORE])]
 

@@ -12,6 +12,7 @@ from django.conf import settings
 from compute.models import Transfer
 from runs.models import MetricSeries, Run, RunData, RunParameter, RunProperty, RunTag
 from studio.accounts.models import Workspace
+from studio.lib import storage
 
 ENDED = frozenset({"Completed", "Failed", "Canceled"})
 
@@ -28,6 +29,11 @@ def _by_run(model: Any, ids: list[int], key: str, value: str) -> dict[int, dict[
     for run, name, content in model.objects.filter(run_id__in=ids).order_by(key).values_list("run_id", key, value):
         found[run][name] = content
     return found
+
+
+def place_on_compute(row: RunData) -> str | None:
+    """What the argument of an input or output says; None until that is known. The run's folder is on this machine."""
+    return row.value.replace("{unit}", str(storage.unit_directory(row.run.key).resolve())) or None
 
 
 def data_out(ids: list[int]) -> dict[int, dict[str, list[dict[str, Any]]]]:
@@ -56,7 +62,7 @@ def data_out(ids: list[int]) -> dict[int, dict[str, list[dict[str, Any]]]]:
                 }
                 if version is not None
                 else None,
-                "value": row.value,
+                "value": place_on_compute(row),
                 "datastore": row.settings.get("store"),
                 "path": row.settings.get("to"),
                 "state": state,

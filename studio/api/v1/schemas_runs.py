@@ -187,7 +187,7 @@ class RunDataOut(Schema):
     name: str
     mode: str
     dataset: RunDataset | None = Field(None, description="Of an output: once the run has completed.")
-    value: str = Field("", description="What the argument and the variable say; {unit} is the run's folder.")
+    value: str | None = Field(None, description="What the argument and the variable say; null until that is known.")
     datastore: str | None = Field(None, description="Where an output goes.")
     path: str | None = None
     state: str = Field(..., description="waiting, moving, done or failed.")
