@@ -66,7 +66,7 @@ class Step:
         """{"preview"} or {"preview_error"}; without ``settled`` the columns are found out."""
         try:
             definition = drafts.definition_of(self.state, settled=settled)
-            reader = inspect.preview if settled else inspect.inspect
+            reader = inspect.preview_of if settled else inspect.inspect
             return {"preview": reader(definition, workspace=self.request.workspace)}
         except DataError as error:
             return {"preview_error": Invalid(str(error))}

@@ -128,6 +128,11 @@ def preview(version: DatasetVersion, rows: int = ROWS) -> dict[str, Any]:
     return _looked("preview", opened_definition(version), rows, version.workspace)
 
 
+def preview_of(definition: dict[str, Any], rows: int = ROWS, *, workspace: Workspace) -> dict[str, Any]:
+    """The same for a definition whose columns are settled already."""
+    return _looked("preview", definition, rows, workspace)
+
+
 def inspect(definition: dict[str, Any], rows: int = ROWS, *, workspace: Workspace) -> dict[str, Any]:
     """The same for a definition that is being made: names and types of its columns are found out and settled."""
     return _looked("inspect", definition, rows, workspace)
