@@ -123,15 +123,14 @@ class _Kept:
 kept = _Kept(CACHE_BYTES)
 
 
-def preview(
-    subject: DatasetVersion | dict[str, Any], rows: int = ROWS, *, workspace: Workspace | None = None
-) -> dict[str, Any]:
-    """The first rows of a version, or of a definition (which needs its workspace)."""
-    if isinstance(subject, DatasetVersion):
-        return _looked("preview", opened_definition(subject), rows, subject.workspace)
-    if workspace is None:
-        raise ValueError("a definition needs its workspace")
-    return _looked("preview", subject, rows, workspace)
+def preview(version: DatasetVersion, rows: int = ROWS) -> dict[str, Any]:
+    """The first rows of a version."""
+    return _looked("preview", opened_definition(version), rows, version.workspace)
+
+
+def preview_of(definition: dict[str, Any], rows: int = ROWS, *, workspace: Workspace) -> dict[str, Any]:
+    """The same for a definition whose columns are settled already."""
+    return _looked("preview", definition, rows, workspace)
 
 
 def inspect(definition: dict[str, Any], rows: int = ROWS, *, workspace: Workspace) -> dict[str, Any]:
