@@ -1,4 +1,7 @@
-"""Reading a dataset into pandas: two columns kept of a large delimited file, filtered to one row in a hundred."""
+"""Reading a dataset into pandas: two columns kept of a large delimited file, filtered to one row in a hundred.
+
+With DuckDB, and in an environment that has pandas alone.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 CLIENT = Path(__file__).resolve().parent.parent / "client" / "src"
-# Every reading is a process of its own: nothing is warm for one and cold for another but the file itself.
-READERS = {
-    "atelier": """
+KEPT = """
 from atelier.data import definition as d, engine, expressions as e, sources
 made = d.make("delimited", [{"local": path}])
 made = d.with_schema(made, engine.infer(made, sources.LocalSource())[0]["schema"])
 begun = time.perf_counter()
 kept = d.with_step(made, d.keep(["id", "score"]), d.filtered(e.Column("score") < 0.01))
 frame = engine.to_pandas(kept, sources.LocalSource())
-""",
+"""
+# Every reading is a process of its own: nothing is warm for one and cold for another but the file itself.
+READERS = {
+    "atelier": KEPT,
+    "atelier_without_duckdb": KEPT,
     "duckdb": """
 quoted = path.replace("'", "''")
 duckdb.execute("SET enable_progress_bar = false")
@@ -36,7 +41,11 @@ frame = frame[frame["score"] < 0.01][["id", "score"]]
 }
 PROGRAM = """
 import json, resource, sys, time
-import duckdb, pandas
+for name in sys.argv[2:]:
+    sys.modules[name] = None
+import pandas
+if "duckdb" not in sys.argv:
+    import duckdb
 path = sys.argv[1]
 {body}
 seconds = time.perf_counter() - begun
@@ -61,8 +70,10 @@ def _make(path: Path, megabytes: int) -> None:
 
 def _read(name: str, path: Path) -> dict[str, Any]:
     program = PROGRAM.format(body=READERS[name])
-    environ = {**os.environ, "PYTHONPATH": str(CLIENT)}
-    done = subprocess.run([sys.executable, "-c", program, str(path)], env=environ, capture_output=True, text=True)
+    alone = name == "atelier_without_duckdb"
+    environ = {**os.environ, "PYTHONPATH": str(CLIENT), "ATELIER_DATA_ENGINE": "pandas" if alone else "duckdb"}
+    words = [sys.executable, "-c", program, str(path), *(["duckdb", "pyarrow"] if alone else [])]
+    done = subprocess.run(words, env=environ, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{name}: {done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -90,6 +101,8 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     seconds = {name: one["seconds"] for name, one in best.items()}
     against_duckdb = seconds["atelier"] / seconds["duckdb"]
     against_pandas = seconds["pandas"] / seconds["atelier"]
+    alone = best["atelier_without_duckdb"]
+    times_pandas = alone["seconds"] / seconds["pandas"]
     return {
         "bench": "dataset_read",
         "figures": {
@@ -97,14 +110,17 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
             "times_duckdb": round(against_duckdb, 2),
             "faster_than_pandas": round(against_pandas, 1),
             "memory_mb": round(best["atelier"]["memory_mb"]),
+            "without_duckdb_seconds": round(alone["seconds"], 2),
+            "without_duckdb_times_pandas": round(times_pandas, 2),
+            "without_duckdb_memory_mb": round(alone["memory_mb"]),
             "rows": best["atelier"]["rows"],
             "file_mb": round(size / 1e6),
         },
         "unit": "s, ratio, MB",
-        "reach": {"times_duckdb": 1.2, "faster_than_pandas": 5},
+        "reach": {"times_duckdb": 1.2, "faster_than_pandas": 5, "without_duckdb_times_pandas": 1.2},
         "compared_with": {
             name: {"seconds": round(best[name]["seconds"], 2), "memory_mb": round(best[name]["memory_mb"])}
             for name in ("duckdb", "pandas")
         },
-        "met": against_duckdb <= 1.2 and against_pandas >= 5,
+        "met": against_duckdb <= 1.2 and against_pandas >= 5 and times_pandas <= 1.2,
     }

@@ -55,19 +55,32 @@ class _Lines:
 
 class Delimited:
     """One delimited file. ``names``: its columns, unique; ``header_line``: the last line of its header (0: none);
-    ``newline``: how its first line ends."""
+    ``newline``: how its first line ends. With ``names`` given the stream begins with a record, after ``passed`` lines
+    of the file."""
 
-    def __init__(self, stream: BinaryIO, shown: str, options: dict[str, Any], problems: Problems) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        shown: str,
+        options: dict[str, Any],
+        problems: Problems,
+        names: list[str] | None = None,
+        passed: int = 0,
+    ) -> None:
         self.shown, self.options, self.problems = shown, options, problems
-        self._lines = _Lines(_text(stream, options["encoding"], shown))
+        encoding = options["encoding"]
+        if names is not None and encoding in ("utf8", "utf-8-sig"):
+            encoding = "utf-8"  # a file has its mark at its beginning only
+        self._lines = _Lines(_text(stream, encoding, shown))
+        self._lines.number = passed
         self._first: list[str] | None = None
         self._first_line = 0
         self.header_line = 0
         self.newline = "\n"
-        for _ in range(options["skip_rows"]):
+        for _ in range(options["skip_rows"] if names is None else 0):
             next(self._lines, None)
         self._reader = self._new_reader()
-        self.names = self._header()
+        self.names = self._header() if names is None else names
 
     def _new_reader(self) -> Any:
         quote = self.options["quote"]

@@ -157,15 +157,18 @@ def count(definition: dict[str, Any], source: Source) -> int:
     """Rows (file datasets: files) after all steps."""
     if definition["type"] == "file":
         return sum(1 for _ in files(definition, source))
-    problems = Problems()
     try:
-        fast = engine_name() == "duckdb"
+        name = engine_name()
     except DataError:
-        fast = False
-    if fast:
+        name = ""
+    if name == "duckdb":
         from . import duck_frames
 
-        return duck_frames.count(definition, source, problems)
+        return duck_frames.count(definition, source, Problems())
+    if name == "pandas":
+        from . import frames
+
+        return frames.count(definition, source, Problems())
     known = list(tables.files_of(definition, source))
     definition = tables.settled(definition, source, Problems(), files=known)
     return sum(1 for _ in evaluator.apply(definition, tables.typed_rows(definition, source, Problems(), known)))

@@ -154,31 +154,45 @@ def typed_rows(
     definition: dict[str, Any], source: Source, problems: Problems, files: Iterable[DataFile] | None = None
 ) -> Iterator[Row]:
     """Rows of a settled definition before its steps."""
-    schema = definition["schema"]
-    partitions = Partitions(definition["source"])
-    extra = [one["name"] for one in partitions.names()]
     for file in files_of(definition, source) if files is None else files:
-        given = dict(zip(extra, partitions.values(file)))
+        lines: Iterable[tuple[int, dict[str, Any]]]
         if format_of(definition) == "parquet":
-            _, found = parquet_rows(source, file)
-            lines: Iterable[tuple[int, dict[str, Any]]] = enumerate(found, 1)
-            convert: list[Callable[[Any], Any] | None] = [_from_value(one) for one in schema]
+            lines = enumerate(parquet_rows(source, file)[1], 1)
         else:
             lines = text_rows(definition, source, file, problems)
-            convert = [_from_text(one, given) for one in schema]
-        sources = [one["source"] for one in schema]
-        for line, record in lines:
-            if not line:
-                continue
-            if given:
-                record.update(given)
-            row = []
-            for name, work in zip(sources, convert):
-                value = record.get(name)
-                row.append(value if value is None or work is None else work(value))
-            if _MISFIT in row and not _misfits(definition, file, line, record, row, problems):
-                continue
-            yield tuple(row)
+        yield from file_rows(definition, file, lines, problems)
+
+
+def given_by_path(definition: dict[str, Any], file: DataFile) -> dict[str, Any]:
+    """The columns that come from a file's path, and their values."""
+    partitions = Partitions(definition["source"])
+    return dict(zip([one["name"] for one in partitions.names()], partitions.values(file)))
+
+
+def file_rows(
+    definition: dict[str, Any], file: DataFile, lines: Iterable[tuple[int, dict[str, Any]]], problems: Problems
+) -> Iterator[Row]:
+    """The typed rows of ``(line, {column of the file: value})``; line 0 is no row."""
+    schema = definition["schema"]
+    given = given_by_path(definition, file)
+    convert: list[Callable[[Any], Any] | None]
+    if format_of(definition) == "parquet":
+        convert = [_from_value(one) for one in schema]
+    else:
+        convert = [_from_text(one, given) for one in schema]
+    sources = [one["source"] for one in schema]
+    for line, record in lines:
+        if not line:
+            continue
+        if given:
+            record.update(given)
+        row = []
+        for name, work in zip(sources, convert):
+            value = record.get(name)
+            row.append(value if value is None or work is None else work(value))
+        if MISFIT in row and not _misfits(definition, file, line, record, row, problems):
+            continue
+        yield tuple(row)
 
 
 class _Misfit:
@@ -188,7 +202,7 @@ class _Misfit:
         return "misfit"
 
 
-_MISFIT: Any = _Misfit()
+MISFIT: Any = _Misfit()
 
 
 def _misfits(
@@ -197,7 +211,7 @@ def _misfits(
     choice = definition["source"]["on_error"]
     parquet = format_of(definition) == "parquet"
     for at, column in enumerate(definition["schema"]):
-        if row[at] is _MISFIT:
+        if row[at] is MISFIT:
             row[at] = None
             report_misfit(choice, problems, column, record.get(column["source"]), file.path, None if parquet else line)
     return bool(choice != "skip")
@@ -221,7 +235,7 @@ def report_misfit(
 
 
 def _from_text(column: dict[str, Any], given: dict[str, Any]) -> Callable[[Any], Any] | None:
-    """text -> value, ``_MISFIT`` for what does not fit; None: it stays as it is."""
+    """text -> value, ``MISFIT`` for what does not fit; None: it stays as it is."""
     read = values.reader(column)
     if column["source"] in given:
         return lambda value: fitted(value, column["type"], read)
@@ -233,7 +247,7 @@ def _from_text(column: dict[str, Any], given: dict[str, Any]) -> Callable[[Any],
 def _read(text: str, read: Callable[[str], Any]) -> Any:
     value = read(text)
     if value is None:
-        return _MISFIT if text.strip(values.SPACES) else None
+        return MISFIT if text.strip(values.SPACES) else None
     return None if value != value else value  # noqa: PLR0124 - "nan" is missing
 
 
@@ -243,15 +257,15 @@ def _from_value(column: dict[str, Any]) -> Callable[[Any], Any]:
 
 
 def fitted(value: Any, kind: str, read: Callable[[str], Any] | None) -> Any:
-    """A value of Python as one of a column's type; ``_MISFIT`` where it is none."""
+    """A value of Python as one of a column's type; ``MISFIT`` where it is none."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if kind == "string":
         return plain_text(value)
     if isinstance(value, bool):
-        return value if kind == "boolean" else _MISFIT
+        return value if kind == "boolean" else MISFIT
     if isinstance(value, int) and kind in ("integer", "float"):
-        return float(value) if kind == "float" else value if -(1 << 63) <= value < 1 << 63 else _MISFIT
+        return float(value) if kind == "float" else value if -(1 << 63) <= value < 1 << 63 else MISFIT
     if isinstance(value, float) and kind == "float":
         return value
     if kind == "datetime" and isinstance(value, datetime.date):
@@ -261,7 +275,7 @@ def fitted(value: Any, kind: str, read: Callable[[str], Any] | None) -> Any:
             return value.astimezone(datetime.timezone.utc).replace(tzinfo=None)
         return value
     text = plain_text(value)
-    return _read(text, read) if text is not None and read is not None else _MISFIT
+    return _read(text, read) if text is not None and read is not None else MISFIT
 
 
 def plain_text(value: Any) -> str | None:
