@@ -22,7 +22,7 @@ _TWICE = ("name", "one", "other")
 
 def local_root(store: dict[str, Any]) -> Path | None:
     """The folder of a store on this machine's own disks, None for the others."""
-    if store["kind"] not in ("workspace", "local"):
+    if store["kind"] not in registry.ON_DISK:
         return None
     return registry.make(**store).local_path("")
 

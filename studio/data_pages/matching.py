@@ -19,7 +19,6 @@ SHOWN = 200  # entries of a folder on one page
 COUNTED = 20_000  # files; beyond it the number is a lower bound
 SECONDS = 4.0
 FIRST = 5
-LOCAL = ("workspace", "local")  # kinds whose folders are listed at once; others in a part of their own
 
 
 @dataclass

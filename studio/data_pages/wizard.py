@@ -165,7 +165,7 @@ def _files_page(step: Step, *, errors: dict[str, list[str]] | None = None, statu
         "content_url": f"/api/v1/workspaces/{request.workspace.name}/datastores/{state['datastore']}/content/",
     }
     if state["place"] == "store" and chosen is not None:
-        context["late"] = chosen.kind not in matching.LOCAL
+        context["late"] = chosen.kind not in registry.ON_DISK
         context["folder"] = None if context["late"] else matching.folder_of(request.workspace, state)
         shown = {pattern for _entry, pattern, _on in context["folder"].rows} if context["folder"] else set()
         context["elsewhere"] = [pattern for pattern in state["picks"] if pattern not in shown]

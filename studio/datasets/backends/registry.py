@@ -20,6 +20,7 @@ _HOMES: dict[str, str] = {
     "postgresql": "postgresql:PostgresStore",
 }
 KINDS = tuple(_HOMES)
+ON_DISK = frozenset({"workspace", "local"})  # files lie on disks of this machine: linked, not fetched; listed at once
 
 
 def backend_class(kind: str) -> type[Backend]:
