@@ -83,11 +83,12 @@ def queue_position(unit: Unit) -> int | None:
 
 
 # The stages of the timeline, each with the states that it stands for.
+RUNNING = "Running"
 STAGES = (
     ("Not started", (states.CREATED,)),
     ("Preparing", (states.PREPARING,)),
     ("Queued", (states.QUEUED,)),
-    ("Running", (states.SUBMITTING, states.STARTING, states.RUNNING)),
+    (RUNNING, (states.SUBMITTING, states.STARTING, states.RUNNING)),
     ("Finalizing", (states.FINALIZING,)),
 )
 END_STAGE = {states.COMPLETED: "Completed", states.CANCELED: "Canceled", states.FAILED: "Failed", states.LOST: "Failed"}
@@ -118,13 +119,12 @@ def unit_timeline(unit: Unit) -> list[dict[str, Any]]:
         else:
             active = unit.state in members
             notes = [note for _at, _left, note in entered if note]
-            entry = _entry(
-                stage,
-                entered[0][0],
-                None if active else entered[-1][1],
-                "active" if active else "done",
-                " ".join(notes),
-            )
+            begun, left = entered[0][0], None if active else entered[-1][1]
+            if stage == RUNNING and unit.started_at is not None:
+                # The command's own time, as the run's duration is: not until somebody noticed.
+                begun = unit.started_at.timestamp()
+                left = unit.ended_at.timestamp() if unit.ended_at is not None else left
+            entry = _entry(stage, begun, left, "active" if active else "done", " ".join(notes))
         timeline.append(entry)
     if ended:
         at, _left, note = spans[unit.state]

@@ -310,10 +310,13 @@ class TestTimeline:
             "Not started", "Preparing", "Queued", "Running", "Finalizing", "Completed",
         ]  # fmt: skip
         assert [entry["state"] for entry in stages] == ["active", *["pending"] * 5]
-        done = selectors.unit_timeline(drive(unit))
+        unit = drive(unit)
+        done = selectors.unit_timeline(unit)
         assert all(entry["state"] == "done" for entry in done)
         running = next(entry for entry in done if entry["stage"] == "Running")
         assert 0.2 < running["seconds"] < 10
+        own = (unit.ended_at - unit.started_at).total_seconds()  # what the run's header and lists say
+        assert running["seconds"] == pytest.approx(own, abs=1e-3)
 
     def test_of_a_canceled_one(self, make_unit: Any) -> None:
         unit = make_unit()
