@@ -94,7 +94,7 @@ def _card(index: int, column: dict[str, Any], rows: int) -> dict[str, Any]:
         "facts": facts,
         "quantiles": [(name.removeprefix("p") + " %", figure(value)) for name, value in quantiles.items()],
         "top": _top(column.get("top") or [], count),
-        "bins": bins(column.get("histogram")),
+        "bins": bins(column.get("histogram"), column.get("type") == "integer", column.get("max")),
     }
 
 
@@ -120,15 +120,28 @@ def _top(top: Sequence[Sequence[Any]], count: int) -> list[dict[str, Any]]:
     ]
 
 
-def bins(histogram: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """[{"low", "high", "count"}] of {"edges": n + 1 values, "counts": n}; empty where there is nothing to draw."""
+def bins(histogram: dict[str, Any] | None, whole: bool = False, largest: Any = None) -> list[dict[str, Any]]:
+    """[{"low", "high", "count"}] of {"edges": n + 1 values, "counts": n}; empty where there is nothing to draw.
+
+    Where a bar is one value, both ends are that value: bars of ``whole`` numbers that end one after the ``largest``,
+    and the only bar of a column whose values are all the same.
+    """
     edges, counts = (histogram or {}).get("edges") or [], (histogram or {}).get("counts") or []
     if len(edges) != len(counts) + 1:
         return []
+    lows, highs = edges[:-1], edges[1:]
+    one_each = whole and isinstance(largest, int) and edges[-1] == largest + 1 == edges[0] + len(counts)
+    if one_each or (len(counts) == 1 and edges[0] == largest):
+        highs = lows
     return [
         {"low": figure(low), "high": figure(high), "count": count}
-        for low, high, count in zip(edges, edges[1:], counts, strict=False)
+        for low, high, count in zip(lows, highs, counts, strict=True)
     ]
+
+
+def _span(one: dict[str, Any]) -> str:
+    """What a bar stands for, in words."""
+    return one["low"] if one["low"] == one["high"] else _("%(low)s to %(high)s") % one
 
 
 @register.simple_tag
@@ -143,17 +156,17 @@ def histogram_svg(card: dict[str, Any]) -> SafeString:
     bars = []
     for index, one in enumerate(found):
         height = max(HEIGHT * one["count"] / most, 1.5 if one["count"] else 0)
-        said = _("%(low)s to %(high)s: %(count)s") % {**one, "count": figure(one["count"])}
+        said = _("%(from)s: %(count)s") % {"from": _span(one), "count": figure(one["count"])}
         bars.append(
             (f"{index * step + gap / 2:.2f}", f"{HEIGHT - height:.2f}", f"{step - gap:.2f}", f"{height:.2f}", said)
         )
     tallest = max(found, key=lambda one: one["count"])
     title = _("Histogram of %(name)s") % {"name": card["name"]}
     words = {"n": len(found), "low": found[0]["low"], "high": found[-1]["high"], "count": figure(tallest["count"])}
-    words |= {"from": tallest["low"], "to": tallest["high"]}
+    words |= {"tallest": _span(tallest)}
     text = ngettext(
-        "%(n)d bar from %(low)s to %(high)s with %(count)s values.",
-        "%(n)d bars from %(low)s to %(high)s. The tallest is %(from)s to %(to)s with %(count)s values.",
+        "%(n)d bar, %(tallest)s, with %(count)s values.",
+        "%(n)d bars from %(low)s to %(high)s. The tallest is %(tallest)s with %(count)s values.",
         len(found),
     )
     return format_html(

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from atelier.data import profile as profiling
+from atelier.data.definition import make
+from atelier.data.sources import LocalSource
 from django.template.loader import render_to_string
 from django.utils import timezone
 
@@ -384,6 +387,25 @@ def test_a_histogram_is_drawn_with_words_and_a_table(rf: Any) -> None:
     assert heights == [1.5, 0.0, 96.0]
     assert "10 missing (1 %)" in page.replace("1.0 %", "1 %") and "1,000 rows" in page
     assert "Quantiles of" in page and "Histogram of" in page
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "ends", "counts"),
+    [
+        ("0 1 1", "integer", [("0", "0"), ("1", "1")], [1, 2]),
+        ("5 5", "integer", [("5", "5")], [2]),
+        ("2.5 2.5", "float", [("2.5", "2.5")], [2]),
+        ("0 1000", "integer", None, None),
+    ],
+)
+def test_bars_end_where_the_values_do(tmp_path: Path, values: str, kind: str, ends: Any, counts: Any) -> None:
+    (tmp_path / "a.csv").write_text("n\n" + "\n".join(values.split()) + "\n")
+    made = profiling.compute(make("delimited", [{"local": str(tmp_path / "a.csv")}]), LocalSource())
+    card = data_drawing.profile_columns(made)[0]
+    assert card["type"] == kind and card["bins"][-1]["high"] == data_drawing.figure(made["columns"][0]["max"])
+    if ends:
+        assert [(one["low"], one["high"]) for one in card["bins"]] == ends
+        assert [one["count"] for one in card["bins"]] == counts
 
 
 def test_shares_in_words() -> None:
