@@ -21,6 +21,7 @@ from .parts import Part, groups
 from .predicates import SQL_TYPES, identifier, literal
 
 HASH = "atelier hash"  # holds a space and no letter that unique_names would give; see _named
+FILE = "atelier file"  # the same
 LINE = 16 << 20
 
 
@@ -94,7 +95,7 @@ class Query:
 
     def _group(self, group: list[Part], misfits: bool) -> str:
         read, physical = self._read_parquet(group) if self._parquet else self._read_csv(group)
-        given = self._given(group)
+        given = self._given(group, physical)
         fits = [self._column(one, physical, given) for one in self.schema]
         where = []
         if not self._parquet and len(group[0].names) == 1 and not group[0].anew:
@@ -164,21 +165,27 @@ class Query:
                 options["force_not_null"] = f"[{', '.join(texts)}]"
         if first.anew:
             options["max_line_size"] = str(LINE)
-        if self.extra:
-            options["filename"] = "true"
+        if column := self._file_option(group, physical):
+            options["filename"] = column
         shown = ", ".join(f"{key}={value}" for key, value in options.items())
         return f"read_csv({_listed(group)}, {shown})", physical
 
     def _read_parquet(self, group: list[Part]) -> tuple[str, dict[str, str]]:
-        named = ", filename=true" if self.extra else ""
-        read = f"read_parquet({_listed(group)}, union_by_name=true, hive_partitioning=false{named})"
-        found = self.connection.execute(f"DESCRIBE SELECT * FROM {read}").fetchall()
+        options = f"{_listed(group)}, union_by_name=true, hive_partitioning=false"
+        found = self.connection.execute(f"DESCRIBE SELECT * FROM read_parquet({options})").fetchall()
         physical = {row[0]: row[1] for row in found}
-        if self.extra:
-            physical.pop("filename", None)
-        return read, physical
+        if column := self._file_option(group, physical):
+            options += f", filename={column}"
+        return f"read_parquet({options})", physical
 
-    def _given(self, group: list[Part]) -> dict[str, tuple[str, str]]:
+    def _file_option(self, group: list[Part], physical: dict[str, str]) -> str:
+        """The value of DuckDB's option ``filename``; "" where every row is of the same file."""
+        if not self.extra or len(group) == 1:
+            return ""
+        name = _file_column(physical)
+        return "true" if name == "filename" else literal(name)
+
+    def _given(self, group: list[Part], physical: dict[str, str]) -> dict[str, tuple[str, str]]:
         """The columns that come from the path: SQL and DuckDB type."""
         if not self.extra:
             return {}
@@ -191,7 +198,8 @@ class Query:
             else:
                 items = ", ".join(literal(one[at]) for one in listed)
                 paths = ", ".join(literal(part.path) for part in group)
-                made = f"list_extract(CAST([{items}] AS {kind}[]), list_position([{paths}], filename))"
+                place = f"list_position([{paths}], {identifier(_file_column(physical))})"
+                made = f"list_extract(CAST([{items}] AS {kind}[]), {place})"
             out[column["name"]] = (made, kind)
         return out
 
@@ -232,6 +240,11 @@ def _sampled(text: str, step: dict[str, Any], shown: str, at: int) -> str:
     part = step.get("part", 0)
     limit = rows.limit_of(step["probability"] if step["op"] == "sample" else step["percentage"])
     return f"SELECT {shown} FROM ({text}) AS s{at} WHERE {name} {'>=' if part else '<'} {limit}"
+
+
+def _file_column(physical: dict[str, str]) -> str:
+    """What DuckDB is to call the column that says which file a row is of. Only newer ones take another name."""
+    return FILE if "filename" in map(str.lower, physical) else "filename"
 
 
 def _error() -> str:

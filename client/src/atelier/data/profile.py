@@ -10,7 +10,7 @@ import contextlib
 import datetime
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from . import casts, duck, duck_frames
@@ -25,6 +25,8 @@ BINS = 20
 TOP = 10
 EXACT = 200_000  # rows up to which distinct values are counted exactly
 FEW = 10_000  # distinct values up to which the most frequent ones are counted exactly
+WIDE = 500  # columns of one scan, and the first ones that get more than their figures
+ROOMY = 25  # columns whose distinct values or histograms are held in memory at once: each takes some MB
 POLL = 0.1  # seconds
 
 
@@ -73,10 +75,11 @@ class _Profile:
         parts = self.query.parts
         self.progress(0.0, "reading")
         rows, made = self._figures()
+        full = made[:WIDE]
         if rows <= EXACT:
-            self._exact(made)
-        self._top(made)
-        self._histograms(made)
+            self._exact(full)
+        self._top(full)
+        self._histograms(full)
         self.progress(1.0, "done")
         for one in made:
             for key in ("min", "max"):
@@ -91,24 +94,33 @@ class _Profile:
     # ------------------------------------------------------------------------------------------- one scan
 
     def _figures(self) -> tuple[int, list[dict[str, Any]]]:
-        shown = ["count(*)"]
-        places = []
-        for at, column in enumerate(self.columns):
-            wanted = _aggregates(f"c{at}", column["type"])
-            places.append({key: len(shown) + number for number, key in enumerate(wanted)})
-            shown.extend(wanted.values())
-        row = self._one(f"SELECT {', '.join(shown)} FROM ({self._inner()}) AS p", 0.0, 0.7, "figures")
-        rows = int(row[0])
-        return rows, [self._column(column, row, place, rows) for column, place in zip(self.columns, places)]
+        made: list[dict[str, Any]] = []
+        rows = 0
+        for group in self._groups(len(self.columns), WIDE):
+            shown = ["count(*)"]
+            places = []
+            for at in group:
+                wanted = _aggregates(f"c{at}", self.columns[at]["type"])
+                places.append({key: len(shown) + number for number, key in enumerate(wanted)})
+                shown.extend(wanted.values())
+            begun, ended = (0.7 * at / max(len(self.columns), 1) for at in (group.start, group.stop))
+            row = self._one(f"SELECT {', '.join(shown)} FROM ({self._inner(group)}) AS p", begun, ended, "figures")
+            rows = int(row[0])
+            made += [self._column(self.columns[at], row, place, rows) for at, place in zip(group, places)]
+        return rows, made
 
-    def _inner(self, only: int | None = None) -> str:
-        """The dataset with columns c0, c1...; "nan" is missing."""
+    @staticmethod
+    def _groups(count: int, most: int) -> list[range]:
+        return [range(at, min(at + most, count)) for at in range(0, max(count, 1), most)]
+
+    def _inner(self, only: Collection[int]) -> str:
+        """The dataset with these columns as c0, c1...; "nan" is missing."""
         shown = []
-        for at, column in enumerate(self.columns):
-            if only is None or only == at:
-                name = identifier(column["name"])
-                made = casts.from_double(name, "float", "") if column["type"] == "float" else name
-                shown.append(f"{made} AS c{at}")
+        for at in only:
+            column = self.columns[at]
+            name = identifier(column["name"])
+            made = casts.from_double(name, "float", "") if column["type"] == "float" else name
+            shown.append(f"{made} AS c{at}")
         return f"SELECT {', '.join(shown)} FROM ({self.query.sql()}) AS d"
 
     @staticmethod
@@ -141,10 +153,12 @@ class _Profile:
     # --------------------------------------------------------------------------------------- second looks
 
     def _exact(self, made: list[dict[str, Any]]) -> None:
-        shown = ", ".join(f"count(DISTINCT c{at})" for at in range(len(made)))
-        row = self._one(f"SELECT {shown} FROM ({self._inner()}) AS p", 0.7, 0.75, "distinct values")
-        for one, number in zip(made, row):
-            one.update(distinct=int(number), exact=True)
+        for group in self._groups(len(made), ROOMY):
+            shown = ", ".join(f"count(DISTINCT c{at})" for at in group)
+            begun, ended = (0.7 + 0.05 * at / max(len(made), 1) for at in (group.start, group.stop))
+            row = self._one(f"SELECT {shown} FROM ({self._inner(group)}) AS p", begun, ended, "distinct values")
+            for at, number in zip(group, row):
+                made[at].update(distinct=int(number), exact=True)
 
     def _top(self, made: list[dict[str, Any]]) -> None:
         """Of columns with few values exactly; of texts with many approximately, where DuckDB can."""
@@ -154,7 +168,7 @@ class _Profile:
             done = 0.75 + 0.15 * at / len(made)
             if one["distinct"] <= FEW:
                 text = (
-                    f"SELECT c{at}, count(*), count(*) OVER () FROM ({self._inner(at)}) AS p WHERE c{at} IS NOT NULL "
+                    f"SELECT c{at}, count(*), count(*) OVER () FROM ({self._inner([at])}) AS p WHERE c{at} IS NOT NULL "
                     f"GROUP BY c{at} ORDER BY count(*) DESC, c{at} LIMIT {TOP}"
                 )
                 found = self._all(text, done, done, "frequent values")
@@ -166,7 +180,7 @@ class _Profile:
     def _approximate_top(self, one: dict[str, Any], at: int, done: float) -> None:
         import duckdb
 
-        inner = self._inner(at)
+        inner = self._inner([at])
         try:
             row = self._one(f"SELECT approx_top_k(c{at}, {TOP}) FROM ({inner}) AS p", done, done, "frequent values")
         except duckdb.CatalogException:  # older than 1.1
@@ -178,18 +192,20 @@ class _Profile:
             one["top"] = [[value, int(number)] for value, number in found if number > 1]
 
     def _histograms(self, made: list[dict[str, Any]]) -> None:
-        """Parquet: a column at a time, which reads nothing else; other files: all in one scan."""
+        """Parquet: a column at a time, which reads nothing else; other files: many in one scan."""
         wanted = {at: bins for at, one in enumerate(made) if (bins := _bins(one)) is not None}
         alone = self.query.options["kind"] in ("parquet", "sql")
-        for number, group in enumerate([[at] for at in wanted] if alone else [list(wanted)] if wanted else []):
-            begun = 0.9 + 0.1 * number / len(wanted)
+        places, most = list(wanted), 1 if alone else ROOMY
+        for first in range(0, len(places), most):
+            group = places[first : first + most]
+            begun, ended = (0.9 + 0.1 * number / len(places) for number in (first, first + len(group)))
             if alone:
                 at = group[0]
-                text = f"SELECT {wanted[at].place(f'c{at}')} AS b, count(*) FROM ({self._inner(at)}) AS p GROUP BY 1"
+                text = f"SELECT {wanted[at].place(f'c{at}')} AS b, count(*) FROM ({self._inner([at])}) AS p GROUP BY 1"
                 counts = [dict(self._all(text, begun, begun, "histograms"))]
             else:
                 shown = ", ".join(f"histogram({wanted[at].place(f'c{at}')})" for at in group)
-                row = self._one(f"SELECT {shown} FROM ({self._inner()}) AS p", begun, 1.0, "histograms")
+                row = self._one(f"SELECT {shown} FROM ({self._inner(group)}) AS p", begun, ended, "histograms")
                 counts = [_as_dict(found) for found in row]
             for at, found in zip(group, counts):
                 made[at]["histogram"] = wanted[at].made(found)
