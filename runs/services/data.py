@@ -19,7 +19,7 @@ from studio.accounts.models import Workspace
 from studio.datasets.models import DatasetVersion, Datastore
 from studio.lib import storage
 from studio.lib.errors import AtelierError, Invalid
-from studio.lib.names import clean_name, clean_text
+from studio.lib.names import clean_text
 
 log = logging.getLogger(__name__)
 
@@ -230,11 +230,12 @@ def _registering(name: str, raw: Any) -> dict[str, Any] | None:
     if not raw:
         return None
     wanted = {"name": raw} if isinstance(raw, str) else dict(raw)
-    called = clean_name(str(wanted.get("name") or ""), field="outputs")
-    if not called or len(called) > 255:
-        raise Invalid(
-            _("Output %(name)s: the dataset that it becomes needs a name of 1 to 255 characters.") % {"name": name}
-        )
+    from studio.datasets.services.datasets import dataset_name
+
+    try:
+        called = dataset_name(str(wanted.get("name") or ""))
+    except AtelierError as error:  # now, and not when the run has ended
+        raise Invalid(_("Output %(name)s: %(why)s") % {"name": name, "why": error.detail}) from error
     return {
         "name": called,
         "description": clean_text(str(wanted.get("description") or ""), field="outputs"),

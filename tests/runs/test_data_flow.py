@@ -22,6 +22,7 @@ from studio.datasets.models import DatasetVersion, Datastore
 from studio.datasets.services import datasets as dataset_services
 from studio.datasets.services import datastores as datastore_services
 from studio.lib import storage
+from studio.lib.errors import Invalid
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -296,6 +297,14 @@ def test_a_run_that_failed_saves_nothing(send: Any, store: Datastore, folder: Pa
     assert run.status == "Failed" and run.data.get().version is None
     assert not (folder / "out").exists()
     assert (storage.unit_directory(run.key) / "produced" / "made" / "one.txt").read_text() == "made one.txt"
+
+
+@pytest.mark.parametrize("name", ["a/b", "new", "made:1", "x" * 256])
+def test_a_dataset_name_that_cannot_be_is_refused_before_the_run(send: Any, store: Datastore, name: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        send(outputs=[{"name": "made", "mode": "upload", "register": {"name": name}}])
+    assert "Output made: " in caught.value.errors["outputs"][0]
+    assert not Run.objects.exists()
 
 
 def test_an_output_that_is_one_file(send: Any, store: Datastore, folder: Path) -> None:
