@@ -492,6 +492,11 @@ def test_the_command_line(user: Script, folder: Path, tmp_path: Path) -> None:
     atelier("dataset", "download", "cli", "--to", str(tmp_path / "set"))
     assert (tmp_path / "set" / "Titanic.csv").read_text() == TITANIC
     atelier("dataset", "show", "nobody", code=1)
+    (folder / "odd.csv").write_text("a,b\n1,2\n3\n4\n")
+    assert "Uploaded 1 file\n" in atelier("datastore", "upload", "odd.csv", "--to", "cli")
+    atelier("dataset", "create", "odd", "cli/odd.csv")
+    assert "workspaceblobstore:cli/odd.csv, line 3: " in (told := atelier("dataset", "preview", "odd"))
+    assert "(2 times)" in told
 
 
 def test_the_way_into_a_script_is_short() -> None:
@@ -601,4 +606,5 @@ print('FOUND ' + json.dumps([len(ds.to_pandas_dataframe()), len(part.to_pandas_d
         postgres.stop()
     got = found(out)
     assert got[:5] == [300, 100, "AzurePostgreSqlDatastore", [[1, 1], [4, 1]], [[1, 1], [2, 2]]]
-    assert "absent" in got[5]
+    said = 'The database says: relation "absent" does not exist (at character 15).'
+    assert got[5] == f"The result of the query on pg cannot be read: {said}"

@@ -95,8 +95,11 @@ class PostgresStore(parts.ReadOnly):
         target = Path(path)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
         try:
-            with self._reading() as connection, _server_words(self._scrub):
-                count = _write(connection, _one_statement(query), temporary, limit)
+            name = f"atelier_{uuid.uuid4().hex}"
+            # The server counts characters from the statement that declares the cursor; people from their query.
+            before = len(f'DECLARE "{name}" CURSOR FOR ') - (len(query) - len(query.lstrip()))
+            with self._reading() as connection, _server_words(self._scrub, before):
+                count = _write(connection, name, _one_statement(query), temporary, limit)
             temporary.replace(target)
         except OSError as error:
             text = _("The result of the query could not be written: %(why)s.") % {"why": error.strerror or error}
@@ -199,14 +202,14 @@ def _one_statement(query: str) -> str:
     return plain
 
 
-def _write(connection: Any, query: str, path: Path, limit: int | None) -> int:
-    """Rows through a cursor of the server's into a Parquet file; how many."""
+def _write(connection: Any, name: str, query: str, path: Path, limit: int | None) -> int:
+    """Rows through a cursor of the server's, called ``name``, into a Parquet file; how many."""
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 
     count = 0
     # Encoded once and sent as it stands: percent signs are the query's own.
-    with connection.cursor(name=f"atelier_{uuid.uuid4().hex}") as cursor:
+    with connection.cursor(name=name) as cursor:
         cursor.itersize = ROWS
         cursor.execute(query.encode())
         columns = _columns(cursor.description or [], connection)
@@ -287,17 +290,17 @@ def _text(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def _server_words(scrub: Callable[[str], str]) -> Iterator[None]:
-    """What psycopg raises as StoreError."""
+def _server_words(scrub: Callable[[str], str], before: int = 0) -> Iterator[None]:
+    """What psycopg raises as StoreError. ``before``: characters of a statement before what a person wrote."""
     import psycopg
 
     try:
         yield
     except psycopg.Error as error:
-        raise _translated(error, scrub) from None
+        raise _translated(error, scrub, before) from None
 
 
-def _translated(error: Any, scrub: Callable[[str], str]) -> StoreError:
+def _translated(error: Any, scrub: Callable[[str], str], before: int) -> StoreError:
     import psycopg
 
     state = error.sqlstate or ""
@@ -319,8 +322,8 @@ def _translated(error: Any, scrub: Callable[[str], str]) -> StoreError:
         timed_out = "timeout" in said or "timed out" in said
         text = _("The database cannot be reached: %(said)s.") % {"said": said}
         return StoreError("timeout" if timed_out else "unreachable", text, retry=True)
-    place = error.diag.statement_position
-    where = _(" (at character %(place)s)") % {"place": place} if place else ""
+    place = int(error.diag.statement_position or 0) - before
+    where = _(" (at character %(place)s)") % {"place": place} if place > 0 else ""
     return StoreError(
         "failed", _("The database says: %(said)s%(where)s.") % {"said": said, "where": where}, field="query"
     )

@@ -65,7 +65,7 @@ def test_quotes_that_do_not_match(tmp_path: Path, engine_used: str) -> None:
 
 
 def test_a_warning_says_where(tmp_path: Path, engine_used: str) -> None:
-    with pytest.warns(DataWarning, match=r"a.csv, line 3: A row has 1 fields where there are 2 columns.*1 places"):
+    with pytest.warns(DataWarning, match=r"a.csv, line 3: A row has 1 field where there are 2 columns[^()]*$"):
         engine.to_pandas(made(tmp_path / "a.csv", "a,b\n1,2\n3\n"), SOURCE)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from atelier.cli.output import moment, pairs, show_fields, show_json, show_table, size
 from atelier.cli.sessions import workspace_of
 from atelier.data import definition
+from atelier.data.errors import told
 from atelier.data.references import inner_path
 from atelier.dataset import Dataset, FileDataset
 from atelier.datastore import Datastore
@@ -186,7 +187,8 @@ def dataset_preview(arguments: argparse.Namespace) -> None:
     columns = [(name, lambda row, at=index: row["cells"][at]) for index, name in enumerate(names)]
     show_table([{"cells": row} for row in shown["rows"]], columns, "No rows.")
     for problem in shown.get("problems") or ():
-        print(f"{problem['text']} ({problem.get('count') or 1} times)")
+        count = problem.get("count") or 1
+        print(told(problem) + (f" ({count} times)" if count > 1 else ""))
     return None
 
 

@@ -186,7 +186,8 @@ class Delimited:
         if count == 1 and wanted > 1 and not (values[0] or "").strip():
             return False  # a line of spaces
         choice = self.options["on_ragged"]
-        what = f"{count} fields where there are {wanted} columns"
+        there = "is 1 column" if wanted == 1 else f"are {wanted} columns"
+        what = f"{count} {'field' if count == 1 else 'fields'} where there {there}"
         if choice == "fail":
             raise DataError(
                 f"{self.shown}, line {line}: {what}. Let such rows be filled up or left out, or check the separator.",

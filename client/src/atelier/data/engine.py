@@ -19,7 +19,7 @@ from . import definition as definitions
 from . import rows as evaluator
 from . import tables
 from .copies import copy_files
-from .errors import DataError, DataWarning, Problems
+from .errors import DataError, DataWarning, Problems, told
 from .sources import DataFile, Source
 
 PATIENCE = 5.0  # seconds that a preview looks for rows that a filter lets through
@@ -220,7 +220,5 @@ def _told(found: Problems, into: list[dict[str, Any]] | None) -> None:
     serious = [one for one in listed if one["kind"] != "duplicate"]
     if serious:
         first = serious[0]
-        where = ", ".join(str(first[key]) for key in ("file", "column") if first[key])
-        line = f", line {first['line']}" if first["line"] else ""
-        text = f"{where}{line}: {first['text']} ({sum(one['count'] for one in serious)} places in all)"
-        warnings.warn(text, DataWarning, stacklevel=4)
+        count = sum(one["count"] for one in serious)
+        warnings.warn(told(first) + (f" ({count} places in all)" if count > 1 else ""), DataWarning, stacklevel=4)

@@ -32,6 +32,13 @@ def problem(
     return {"file": file, "line": line, "column": column, "kind": kind, "text": text, "count": count}
 
 
+def told(problem: dict[str, Any]) -> str:
+    """A record in words: where it was first seen, and what it is."""
+    line = f"line {problem['line']}" if problem.get("line") else ""
+    where = ", ".join(str(one) for one in (problem.get("file"), line, problem.get("column")) if one)
+    return f"{where}: {problem['text']}" if where else str(problem["text"])
+
+
 class Problems:
     """Gathers problems: the same kind in the same file and column is one record with a count."""
 

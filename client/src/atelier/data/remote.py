@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import http.client
 import io
-import itertools
 import random
 import re
 import socket
@@ -33,14 +32,12 @@ _BROKEN = (OSError, http.client.HTTPException)
 
 
 class Answer:
-    """The head of an answer; ``some`` and ``most`` give what follows. ``drop`` ends a connection that is not at the
-    answer's end when it is closed."""
+    """The head of an answer; ``some`` and ``most`` give what follows. ``drop`` ends a connection that is not done."""
 
     def __init__(self, status: int, headers: Any, body: Any, drop: Any) -> None:
         self.status = status
         self.headers: dict[str, str] = {str(name).lower(): str(value) for name, value in headers}
         self._body, self._drop, self._left = body, drop, self.length
-        self._ended = False
         self._broken: Exception | None = None
 
     def some(self, count: int) -> bytes:
@@ -50,22 +47,23 @@ class Answer:
             raise self._broken
         wanted = count if self._left is None else min(count, self._left)
         piece: bytes = self._body.read1(wanted) if wanted else b""
-        self._ended = not piece
         if self._left is not None:
             self._left -= len(piece)
+        elif not piece:
+            self._left = 0
         return piece
 
     def most(self, count: int | None) -> bytes:
         """``count`` bytes (None: all), fewer at the end or where the connection breaks; its error comes next time."""
-        pieces, left = [], count
+        pieces: list[bytes] = []
+        left = count
         while left is None or left > 0:
             try:
                 piece = self.some(_PIECE if left is None else left)
             except _BROKEN as error:
-                self._broken = error
+                self._broken, piece = error, b""
                 if not pieces:
                     raise
-                break
             if not piece:
                 break
             pieces.append(piece)
@@ -74,7 +72,7 @@ class Answer:
 
     def close(self) -> None:
         self._body.close()
-        if not (self._left == 0 or (self._left is None and self._ended)):
+        if self._left != 0:
             self._drop()
 
     @property
@@ -179,7 +177,7 @@ def failed(shown: str, why: str, status: int = 0) -> Exception:
     from atelier.data.errors import DataError
 
     kind = "no-such-file" if status in (404, 410) else "incomplete"
-    return DataError(f"{shown} cannot be read: {why}.", kind, file=shown)
+    return DataError(f"{shown} cannot be read: {why.rstrip('.')}.", kind, file=shown)
 
 
 def ask(address: Any, start: int | None = None, end: int | None = None, method: str = "GET") -> Answer:
@@ -223,8 +221,9 @@ def bring(address: Any, target: IO[bytes], size: int | None = None) -> int:
     Goes on where it was after a lost connection, for as long as one of ``ATTEMPTS`` in a row brings ``_LEAST`` bytes
     that had not come before. Raises DataError when the file is not what was said, or does not come.
     """
-    done, furthest, stuck, seen = 0, 0, 0, ""
-    for attempt in itertools.count(1):
+    done, furthest, stuck, attempt, seen = 0, 0, 0, 0, ""
+    while True:
+        attempt += 1
         try:
             answer = address.ask(done or None)
             try:
@@ -261,7 +260,6 @@ def bring(address: Any, target: IO[bytes], size: int | None = None) -> int:
         if stuck >= ATTEMPTS:
             raise failed(address.shown, f"{why}; {attempt} attempts were made")
         pause(stuck)
-    raise AssertionError("unreachable")  # pragma: no cover - the loop returns or raises
 
 
 def _pour(answer: Answer, target: IO[bytes], done: int, size: int | None) -> int:
@@ -318,8 +316,7 @@ class RangedFile(io.RawIOBase):
         wanted = len(buffer)
         if wanted and (self._size is None or self._at < self._size):
             if not self._from <= self._at < self._from + len(self._held):
-                # Whoever reads on from where he was gets more at a time.
-                on = self._at == self._from + len(self._held) and self._at > 0
+                on = self._at == self._from + len(self._held) and self._at > 0  # who reads on gets more at a time
                 self._ahead = min(self._ahead * 2, _MOST_AHEAD) if on else _AHEAD
                 self._load(self._at, wanted)
             start = self._at - self._from
@@ -368,8 +365,10 @@ class RangedFile(io.RawIOBase):
                 self._stream, self._streamed = answer, 0
                 self._follow(start, count)
                 return
-            # What came of a range before it broke off is good.
+            # What came of a range before it broke off is good, but does not tell the size.
             self._held, self._from = answer.most(answer.length), answer.begins
+            if self._size is None and answer.length not in (None, len(self._held)):
+                raise http.client.IncompleteRead(b"")
             if self._size is None:
                 self._size = answer.begins + len(self._held)
         finally:

@@ -219,5 +219,6 @@ class _Progress:
 
     def end(self, word: str) -> None:
         if self._show:
-            left = f"; {self._left} were there already" if self._left else ""
-            print(f"{word} {self._done - self._left} files{left}")
+            left = f"; {self._left} {'was' if self._left == 1 else 'were'} there already" if self._left else ""
+            moved = self._done - self._left
+            print(f"{word} {moved} {'file' if moved == 1 else 'files'}{left}")

@@ -129,7 +129,8 @@ class StudioSource:
             raise DataError("The query is one of a datastore, and the dataset belongs to no workspace.", "source")
         path = f"data/{self._version(definition)}/files"
         result = self._file(self._workspace._call("GET", path, params={"limit": limit})["files"][0])
-        address = self._address(result)
+        shown = f"The result of the query on {definition['source']['query']['datastore']}"
+        address = remote.StudioAddress(self._workspace, result.ref["href"], shown)
         # A query is asked again each time: what it gives changes without a sign.
         mark = uuid.uuid4().hex
         return os.fspath(
