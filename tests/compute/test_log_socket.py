@@ -129,9 +129,10 @@ class Viewer:
 async def refused(socket: Any, order: str | None = None) -> tuple[list[str], int | None]:
     """(types of the messages, close code) of a socket that the server closes."""
     types = []
-    with contextlib.suppress(websockets.exceptions.ConnectionClosed):
-        if order is not None:
+    if order is not None:
+        with contextlib.suppress(websockets.exceptions.ConnectionClosed):  # it may have been refused already
             await socket.send(order)
+    with contextlib.suppress(websockets.exceptions.ConnectionClosed):
         async for message in socket:
             types.append(json.loads(message)["type"])
     return types, socket.close_code
