@@ -267,3 +267,12 @@ def test_a_glob_means_the_same_here_and_in_every_datastore(tmp_path: Path) -> No
     }
     found = {pattern: list(find(str(tmp_path), pattern)) for pattern in wanted}
     assert found == wanted
+
+
+def test_a_file_without_lines_is_named_and_not_the_one_before_it(tmp_path: Path) -> None:
+    made(tmp_path / "a.csv", "a,b\n1,2\n")
+    made(tmp_path / "b.bin", b"x" * (5 << 20))
+    source = {"kind": "delimited", "paths": [{"local": str(tmp_path / "*")}]}
+    with pytest.raises(DataError, match=r"b\.bin, line 1: a value is longer than 2 MiB") as caught:
+        engine.preview(d.check({"format": 1, "type": "tabular", "source": source}), LocalSource())
+    assert (caught.value.file or "").endswith("b.bin")

@@ -134,7 +134,16 @@ class Delimited:
             [shown.replace("\0", "")], delimiter=self.options["separator"], quotechar=quote or None, strict=False
         )
         self._reader = self._new_reader()
-        return next(plain, [])
+        try:
+            return next(plain, [])
+        except csv.Error:  # a line without an end: hardly a table
+            raise DataError(
+                f"{self.shown}, line {self._lines.number}: a value is longer than {FIELD >> 20} MiB. "
+                "Is it a text file? If not, leave it out.",
+                "format",
+                self.shown,
+                self._lines.number,
+            ) from None
 
     def rows(self) -> Iterator[tuple[int, list[str | None]]]:
         """``(line, values)``: the line a record ends on, and as many values as there are names; None is missing."""
