@@ -211,3 +211,15 @@ def test_the_other_azure_package_wins_where_it_is_installed(tmp_path: Path) -> N
         env = {"PYTHONPATH": path}
         done = subprocess.run([sys.executable, "-S", "-c", line], env=env, capture_output=True, text=True, check=True)
         assert done.stdout.splitlines() == [module, "No module named 'azure.nothing'"]
+
+
+def test_inputs_of_a_run_print_as_datasets_and_paths() -> None:
+    from atelier.data.definition import make
+    from atelier.data.unit_source import InputDatasets
+
+    made = make("files", [{"datastore": "nfs", "path": "animals/**"}])
+    common = {"id": "0", "definition": made, "type": "file", "mode": "mount"}
+    named = {**common, "name": "animals", "version": 2, "path": "/unit/inputs/cats"}
+    found = InputDatasets(lambda: None, {"cats": named, "all": {**common, "name": None, "version": None, "path": None}})
+    assert str(found) == "{'cats': animals:2 at /unit/inputs/cats, 'all': animals/}"
+    assert found.values()[0] is found["cats"] and [name for name, _dataset in found.items()] == ["cats", "all"]
