@@ -59,6 +59,7 @@ def data_out(ids: list[int]) -> dict[int, dict[str, list[dict[str, Any]]]]:
                     "id": str(version.pk),
                     "name": dataset.name if dataset else None,
                     "version": version.version if dataset else None,
+                    "label": version.label,
                 }
                 if version is not None
                 else None,

@@ -179,6 +179,7 @@ class RunDataset(Schema):
     id: str
     name: str | None = Field(None, description="Null for one that nobody named.")
     version: int | None = None
+    label: str = Field("", description="What people see: name:version, or what an unnamed one reads.")
 
 
 class RunDataOut(Schema):

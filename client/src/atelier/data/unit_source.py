@@ -111,7 +111,7 @@ def _told(item: dict[str, Any]) -> str:
     if known.get("name") and known.get("version"):
         said = f"{known['name']}:{known['version']}"
     else:
-        said = label(item["definition"]) if "definition" in item else f"dataset {known.get('id')}"
+        said = label(item["definition"]) if "definition" in item else known.get("label") or f"dataset {known.get('id')}"
     return f"{said} at {item['path']}" if item.get("path") else said
 
 
