@@ -211,6 +211,27 @@ def test_runs_and_lineage(team: Any, make: Make) -> None:
     assert run.run_id in text
 
 
+def test_from_one_thing_to_the_next(team: Any, make: Make) -> None:
+    """A datastore names its readers, a file begins a dataset, a dataset a run; an unnamed one can be given a name."""
+    make(options={"on_ragged": "skip"})
+    client = client_of(team.contributor)
+    text = client.get(at("datastore-detail", name=STORE) + "?path=t").content.decode()
+    assert at("dataset-overview", name="iris") in text and "path=t%2Fa.csv" in text
+    text = client.get(at("dataset-overview", name="iris")).content.decode()
+    assert "the row is left out" in text and at("run-new") + "?dataset=iris%3A1" in text
+    text = client.get(at("run-new"), {"dataset": "iris:1"}).content.decode()
+    assert 'value="iris:1"' in text and 'value="--data ${{inputs.data}}"' in text
+    assert client.get(at("run-new"), {"dataset": "nobody:7"}).status_code == 200
+    definition = definitions.make("files", [{"datastore": STORE, "path": "t/**"}])
+    version = services.definition_save(workspace=team.workspace, user=team.contributor, definition=definition)
+    text = client.get(version.get_absolute_url()).content.decode()
+    assert "t/" in text and f"?id={version.pk}" in text
+    draft = client.get(at("wizard-start"), {"id": str(version.pk)})["Location"]
+    assert client.post(draft, {"go": "next", "picks": "1", "pick": "t/**"}).status_code == 302
+    assert 'value="t"' in client.get(draft.replace("/files/", "/name/")).content.decode()
+    assert client.get(at("wizard-start"), {"id": "zz"}).status_code == 404
+
+
 def test_about_archive_delete(team: Any, make: Make) -> None:
     version = make()
     client = client_of(team.contributor)

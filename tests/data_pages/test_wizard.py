@@ -144,7 +144,7 @@ def test_a_store_that_is_away(client: Client, team: Any) -> None:
     Datastore.objects.create(workspace=team.workspace, name="away", kind="http", config={"url": "http://127.0.0.1:9/"})
     url = _start(client, datastore="away")
     text = client.get(url).content.decode()
-    assert "Listing the folder" in text
+    assert "Listing the folder" in text and 'hx-target="#listing"' in text and "Upload here" not in text
     text = client.get(url + "folder/").content.decode()
     assert "Try again" in text and "Traceback" not in text
     response = client.post(url, {"go": "next", "picks": "1", "pick": "a.csv"})
