@@ -31,8 +31,7 @@ class Dataset:
         except ServiceException as error:
             if error.status_code not in (404, 422):
                 raise
-            what = f"dataset {name!r}" if str(version) == "latest" else f"version {version} of dataset {name!r}"
-            raise UserErrorException(f"Workspace {workspace.name} has no {what}. {error}") from error
+            raise UserErrorException(f"{error} (workspace {workspace.name})") from error
         return from_row(workspace, row)
 
     @staticmethod

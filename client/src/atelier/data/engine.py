@@ -54,7 +54,11 @@ def to_pandas(definition: dict[str, Any], source: Source, problems: list[dict[st
     try:
         import pandas  # noqa: F401
     except ImportError:
-        raise DataError("pandas is not installed in this environment.", "engine") from None
+        raise DataError(
+            "pandas is not installed in this environment: add pandas (and duckdb, which is fast) to the environment of "
+            "the run, or use the environment AzureML-Tutorial, which has both.",
+            "engine",
+        ) from None
     found = Problems()
     if engine_name() == "duckdb":
         from . import duck_frames
