@@ -108,6 +108,8 @@ def _short(value: Any) -> str:
 
 def _top(top: Sequence[Sequence[Any]], count: int) -> list[dict[str, Any]]:
     most = max((pair[1] for pair in top), default=0)
+    if len(top) >= 10 and _share(most, count) < 1:
+        return []  # nearly every row has a value of its own: none of them is frequent
     return [
         {
             "value": figure(pair[0]) if not isinstance(pair[0], str) else visible(pair[0]),
