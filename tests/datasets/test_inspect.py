@@ -264,9 +264,10 @@ def test_going_back_is_instant_and_a_changed_file_is_seen(
 ) -> None:
     first = look_at("a\n1\n")
     source = {"kind": "delimited", "paths": [{"datastore": "files", "path": "data.csv"}]}
-    began = time.monotonic()
-    again = inspect({"source": source}, workspace=team.workspace)
-    assert time.monotonic() - began < 0.1 and again["rows"] == first["rows"]
+    with monkeypatch.context() as patched:
+        patched.setattr(inspecting, "TRUST_S", 3600.0)
+        patched.setattr(look_process, "SECONDS", 0.0)  # whoever looked again now would be out of time
+        assert inspect({"source": source}, workspace=team.workspace)["rows"] == first["rows"]
     monkeypatch.setattr(inspecting, "TRUST_S", 0.0)
     assert inspect({"source": source}, workspace=team.workspace)["rows"] == [[1]]
     (folder / "data.csv").write_text("a\n1\n22\n")
@@ -321,7 +322,7 @@ def test_a_server_that_stalls_is_named_when_the_time_is_over(
     began = time.monotonic()
     with pytest.raises(Unreadable, match=r"slow\.csv") as refused:
         inspect({"source": source}, workspace=team.workspace)
-    assert refused.value.kind == "slow" and time.monotonic() - began < 4
+    assert refused.value.kind == "slow" and time.monotonic() - began < 20
 
 
 @pytest.mark.django_db

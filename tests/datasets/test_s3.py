@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -173,8 +172,7 @@ def test_more_keys_than_one_page_holds(s3_open: S3Server) -> None:
     assert len(list(store.find("many"))) == 2001
     first = store.list("many")
     assert len(first.entries) == 1000 and first.next
-    started = time.monotonic()
-    assert len(store.check()[1]) == 1 and time.monotonic() - started < 5
+    assert len(store.check()[1]) == 1
 
 
 def test_a_listing_is_never_a_kept_one(s3_server: S3Server, bucket: str, store: S3Store) -> None:

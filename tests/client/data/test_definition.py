@@ -124,7 +124,7 @@ def test_checking_takes_the_time_that_the_length_of_a_definition_takes() -> None
     source = {"kind": "delimited", "paths": [{"datastore": "s", "path": "a.csv"}]}
     begun = time.monotonic()
     found = d.check({"source": source, "schema": columns, "steps": steps})
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 15  # by the square of it, it would be a minute
     assert [one["name"] for one in d.columns(found) or []] == ["c9999"]
     with pytest.raises(DataError, match="There is no column 'c7'"):
         d.check({"source": source, "schema": columns, "steps": [d.drop(["c7"]), d.drop(["c7"])]})
