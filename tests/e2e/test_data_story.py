@@ -6,6 +6,7 @@ Any error in the browser's console fails it, and so does any axe violation of le
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,12 +93,22 @@ def _register_folder(page: Page, watch: Watch, lake: Path) -> None:
 
 
 def _upload(page: Page, watch: Watch, tmp_path: Path, lake: Path) -> None:
-    """The file appears in the list by itself once it is whole."""
-    file = tmp_path / "passengers.csv"
+    """A file and a folder, dropped on the page, appear in the list by themselves once they are whole."""
+    file, inner = tmp_path / "passengers.csv", tmp_path / "notes" / "of" / "readme.txt"
     file.write_text(ROWS, encoding="utf-8")
-    page.locator("[data-upload-files]").last.set_input_files([file])
+    inner.parent.mkdir(parents=True)
+    inner.write_text("Who was aboard", encoding="utf-8")
+    box = page.locator("#folder").bounding_box()
+    assert box is not None
+    dropped = {"items": [], "files": [str(tmp_path / "notes"), str(file)], "dragOperationsMask": 1}
+    pointer = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        where = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+        pointer.send("Input.dispatchDragEvent", {"type": kind, **where, "data": dropped})
     expect(page.get_by_role("link", name="passengers.csv", exact=True)).to_be_visible(timeout=15_000)
     assert (lake / "passengers.csv").read_text(encoding="utf-8") == ROWS
+    assert (lake / "notes" / "of" / "readme.txt").read_text(encoding="utf-8") == "Who was aboard"
+    shutil.rmtree(lake / "notes")  # the story goes on with the one file
     watch.axe("datastore with a file")
 
 
