@@ -5,10 +5,15 @@ from pathlib import Path
 
 from celery import Celery
 from celery.signals import beat_init, worker_ready
+from kombu.transport.redis import QoS
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "studio.settings")
 # The checks import every page, which a worker never needs; migrate and the web process run them.
 os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
+
+# When a connection is lost, Kombu hands back the tasks in hand over that very connection, fails, and takes the whole
+# worker down with it. They come back by themselves (``visibility_timeout``), and the beat finds their work before that.
+QoS.restore_at_shutdown = False
 
 app = Celery("atelier")
 app.config_from_object("django.conf:settings", namespace="CELERY")

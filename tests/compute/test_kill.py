@@ -187,6 +187,23 @@ def test_broker_killed_under_a_living_worker(stack: Stack, runs: Runs) -> None:
     runs.check_end(second, 10)
 
 
+def test_broker_killed_while_a_task_is_in_hand(stack: Stack, runs: Runs) -> None:
+    """The worker lives on, with every thread but the one that the test holds."""
+    stack.start("valkey", "beat")
+    stack.start("worker", ATELIER_TEST_PAUSE="before-submit")
+    [held] = runs.create((10, 0.01, 0))
+    paused_at(stack, "before-submit")
+    stack.kill("valkey")
+    time.sleep(1)
+    stack.start("valkey")
+    [other] = runs.create((10, 0.01, 0))
+    runs.check_end(other, 10)
+    assert runs.row(held)["state"] == "submitting"
+    stack.kill("worker")
+    stack.start("worker")
+    runs.check_end(held, 10)
+
+
 def test_everything_killed_at_once_with_units_in_every_state(stack: Stack, runs: Runs) -> None:
     stack.start(*BACKGROUND)
     keys = runs.create(*[(40, 0.05, 0)] * 6)  # two slots: two run, four wait
