@@ -31,7 +31,11 @@ class Target(models.Model):
     description = models.TextField(blank=True)
     config: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict, blank=True)
     secrets = models.TextField(blank=True)  # a JSON object, encrypted as a whole
-    state = models.CharField(max_length=16, default="Succeeded")  # Creating, Succeeded, Failed
+    host_key = models.TextField(blank=True)  # of a machine behind SSH, as it was confirmed: "ssh-ed25519 AAAA..."
+    offered_key = models.TextField(blank=True)  # what it showed last, where that is not the confirmed one
+    state = models.CharField(max_length=16, default="Succeeded")  # Creating, Succeeded, Failed, Detaching
+    # What it said of itself at its last test: engine, system, cpus, memory_bytes, gpus, ... (``Driver.facts``)
+    facts: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict, blank=True)
     problems: models.JSONField[list[dict[str, Any]], list[dict[str, Any]]] = models.JSONField(default=list, blank=True)
     checked_at = models.DateTimeField(null=True, blank=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
@@ -50,6 +54,28 @@ class Target(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ContainerRegistry(models.Model):
+    """Credentials of a registry of images. From the one with ``push`` images are pulled before they are built, and what
+    is built is sent there. ``address``: host, with a port or a prefix where there is one."""
+
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="container_registries")
+    address = models.CharField(max_length=255)
+    username = models.CharField(max_length=255, blank=True)
+    password = models.TextField(blank=True)  # encrypted
+    push = models.BooleanField(default=False)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "address"], name="registry_address_once"),
+            models.UniqueConstraint(fields=["workspace"], name="registry_push_once", condition=models.Q(push=True)),
+        ]
+
+    def __str__(self) -> str:
+        return self.address
 
 
 class Environment(models.Model):

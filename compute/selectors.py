@@ -47,7 +47,7 @@ def pool(target: Target) -> list[int]:
 
 def slots(target: Target) -> int | None:
     """How many runs the target takes at once; None without a limit. Needs no answer from the target."""
-    return registry.make(target.driver, target.config, {}).capacity().total
+    return registry.make(target.driver, target.config, {}).slots()
 
 
 def slots_used(target: Target) -> int:

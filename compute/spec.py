@@ -27,6 +27,7 @@ class UnitSpec:
     attempt: int = 1
     env: dict[str, str] = field(default_factory=dict)
     secret_env: dict[str, str] = field(default_factory=dict)
+    image: str | None = None  # of the container that it runs in, where its target has containers
     python: str | None = None  # interpreter of the prepared environment; None is the target's own
     code: list[dict[str, Any]] = field(
         default_factory=list
@@ -36,7 +37,7 @@ class UnitSpec:
     restart: str = "never"
     inputs: list[dict[str, Any]] = field(default_factory=list)
     outputs: list[dict[str, Any]] = field(default_factory=list)  # [{"name", "leaf": "folder" | "parent"}]
-    resources: dict[str, Any] = field(default_factory=dict)
+    resources: dict[str, Any] = field(default_factory=dict)  # as ``compute.resources.parse`` gives them
 
 
 @dataclass(frozen=True)

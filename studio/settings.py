@@ -25,6 +25,10 @@ ATELIER_SNAPSHOT_MAX_BYTES = env.integer("ATELIER_SNAPSHOT_MAX_BYTES", 300 * 102
 ATELIER_SNAPSHOT_MAX_FILES = env.integer("ATELIER_SNAPSHOT_MAX_FILES", 2000, minimum=1)
 ATELIER_CACHE_BYTES = env.integer("ATELIER_CACHE_BYTES", 50 << 30, minimum=0)  # files fetched from datastores
 ATELIER_LOCAL_SLOTS = env.integer("ATELIER_LOCAL_SLOTS", 0, minimum=0)  # 0: one per processor
+# Where there is Docker on this machine, and the image that runs get without an environment that names another.
+ATELIER_DOCKER_SOCKET = env.text("ATELIER_DOCKER_SOCKET", "/var/run/docker.sock")
+ATELIER_BASE_IMAGE = env.text("ATELIER_BASE_IMAGE", "python:3.11-slim-bookworm")
+ATELIER_DOCKER_VOLUMES = env.folders("ATELIER_DOCKER_VOLUMES")  # what owners may mount; site administrators: anything
 ATELIER_SERVICE_HOST = env.text("ATELIER_SERVICE_HOST", "127.0.0.1")
 ATELIER_SERVICE_PORTS = env.text("ATELIER_SERVICE_PORTS", "8750-8849")
 # What datastores may reach: networks and host names, and folders of this machine. See docs/operations.md, "Data".

@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 from compute import states
 from compute.drivers.unit_folder import write_atomic
 from compute.models import Transfer, Unit, UnitKind
+from compute.services.targets import LOCAL, ensure_local_target
 from compute.services.units import unit_cancel, unit_create
 from studio.datasets import programs
 from studio.lib import storage
@@ -68,7 +69,8 @@ def start(
         carrier, _token = unit_create(
             key=key,
             workspace=unit.workspace,
-            target=unit.target,
+            # The studio's own program, which knows the stores' secrets: it never runs on anybody else's machine.
+            target=unit.target if unit.target.driver == LOCAL else ensure_local_target(unit.workspace),
             kind=UnitKind.TRANSFER,
             spec={
                 "argv": [sys.executable, "-u", "-m", "studio.datasets.jobs.transfer"],

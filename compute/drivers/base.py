@@ -28,6 +28,22 @@ class NotFound(DriverError):
     """The backend says for certain that it is not there."""
 
 
+class ImageMissing(DriverError):
+    """The target does not have the unit's image any more: somebody removed it. It has to be built again."""
+
+
+class HostKeyUnknown(Unreachable):
+    """Nobody has confirmed the machine's host key yet, so nothing was said to it. ``key``: "ssh-ed25519 AAAA..."."""
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class HostKeyChanged(HostKeyUnknown):
+    """The machine shows another host key than the confirmed one: it was set up anew, or somebody stands between."""
+
+
 class Driver(Protocol):
     """Blocking; no ORM, no request. Errors are Unreachable, Refused or NotFound, never a bare exception."""
 
@@ -35,11 +51,26 @@ class Driver(Protocol):
     title: ClassVar[str]
     summary: ClassVar[str]
     fields: ClassVar[Sequence[FormField]]
+    # What ``check`` looks at, in its order: (code of the problem that it may find, label). For the check list.
+    checks: ClassVar[Sequence[tuple[str, Any]]]
+    # Units run in containers, and environments are images.
+    containers: ClassVar[bool]
+    # A unit's folder on the target is ``storage.unit_directory(key)`` of this machine itself; else ``fetch`` brings it.
+    shared: ClassVar[bool]
 
     def __init__(self, config: dict[str, Any], secrets: dict[str, str]) -> None: ...
 
     def check(self) -> list[Problem]:
         """The test button: everything that is wrong, at once; empty when all is well."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What the target says of itself, for people: engine, system, architecture, cpus, memory_bytes, gpus (names),
+        disk_free_bytes, user; whatever is known. Raises Unreachable."""
+        ...
+
+    def slots(self) -> int | None:
+        """How many units it takes at once, None without a limit. From the settings alone: asks nobody."""
         ...
 
     def capacity(self) -> Capacity:
@@ -70,6 +101,12 @@ class Driver(Protocol):
         """At most ``limit`` bytes of a file of the unit from ``offset``; empty at its end. NotFound without it."""
         ...
 
+    def fetch(self, handle: Handle, *, final: bool = False) -> bool:
+        """Bring what is new of stdout.log and events.jsonl into ``storage.unit_directory(key)``, each by its offset, and
+        with ``final`` everything else that the unit wrote too. Whether all that was there is here. Idempotent, and
+        may be cut short anywhere: what is here counts. Where ``shared``, all is here already."""
+        ...
+
     def cancel(self, handle: Handle, grace_s: float) -> None:
         """SIGTERM now, SIGKILL after the grace. Idempotent, returns at once."""
         ...
@@ -79,5 +116,6 @@ class Driver(Protocol):
         ...
 
     def release(self, handle: Handle) -> None:
-        """Idempotent, after the end and after the bytes are in: what only served the running may go."""
+        """Idempotent, after the end and after the bytes are in: what only served the running may go. ``read`` still
+        gives the unit's files afterwards."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -95,6 +96,12 @@ class LocalDriver:
     name: ClassVar[str] = "local"
     title: ClassVar[Any] = gettext_lazy("This machine")
     summary: ClassVar[Any] = gettext_lazy("Runs are processes on the machine that Atelier runs on.")
+    containers: ClassVar[bool] = False
+    shared: ClassVar[bool] = True
+    checks: ClassVar[Sequence[tuple[str, Any]]] = (
+        ("data-folder", gettext_lazy("The data folder can be written")),
+        ("disk", gettext_lazy("Room on the disk")),
+    )
     fields: ClassVar[Sequence[FormField]] = (
         FormField(
             name="slots",
@@ -148,9 +155,24 @@ class LocalDriver:
             )
         return problems
 
+    def facts(self) -> dict[str, Any]:
+        usage = shutil.disk_usage(storage.data())
+        pages = (
+            os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in os.sysconf_names else None
+        )
+        return {
+            "system": platform.platform(terse=True),
+            "architecture": platform.machine(),
+            "cpus": os.cpu_count(),
+            "memory_bytes": pages,
+            "disk_free_bytes": usage.free,
+        }
+
+    def slots(self) -> int | None:
+        return int(self.config.get("slots") or settings.ATELIER_LOCAL_SLOTS or os.cpu_count() or 1)
+
     def capacity(self) -> Capacity:
-        total = int(self.config.get("slots") or settings.ATELIER_LOCAL_SLOTS or os.cpu_count() or 1)
-        return Capacity(total=total, used=sum(not self._ended(item.key) for item in self.list_owned()))
+        return Capacity(total=self.slots(), used=sum(not self._ended(item.key) for item in self.list_owned()))
 
     def prepare(self, spec: UnitSpec) -> None:
         try:
@@ -255,6 +277,9 @@ class LocalDriver:
             raise NotFound(path) from None
         except OSError as error:
             raise Unreachable(str(error)) from error
+
+    def fetch(self, handle: Handle, *, final: bool = False) -> bool:
+        return True
 
     def cancel(self, handle: Handle, grace_s: float) -> None:
         folder = self._folder(handle.key)
