@@ -8,6 +8,8 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from compute import resources as compute_resources
+from compute.drivers import registry
 from compute.models import Environment, Target
 from runs.models import Run, Snapshot
 from studio.accounts.models import Workspace
@@ -171,6 +173,34 @@ def check_owned(
             checks.say(field, _("There is no such %(field)s in this workspace.") % {"field": field})
     if target is None:
         checks.say("target", _("Choose the compute target that the run goes to."))
+
+
+def check_resources(checks: Checks, asked: Mapping[str, Any] | None, target: Target | None) -> dict[str, Any]:
+    """What the run asks of its container, as the unit's spec has it. A target without containers runs a process as it
+    is, which nothing holds to a limit: what would have to be is refused there."""
+    try:
+        found = compute_resources.parse(asked)
+    except Invalid as error:
+        for field, messages in error.errors.items():
+            for message in messages:
+                checks.say(field, message)
+        return {}
+    if target is None or registry.driver_class(target.driver).containers:
+        return found
+    for name, value in found.items():
+        if name != "gpus":
+            checks.say(
+                f"resources.{name}",
+                _("%(target)s runs processes without a container, and nothing holds them to a limit of %(name)s. "
+                  "Choose a Docker target, or leave it out.") % {"target": target.name, "name": name},
+            )  # fmt: skip
+        elif value not in (0, "all"):
+            checks.say(
+                "resources.gpus",
+                _("%(target)s runs processes without a container: they see all GPUs of the machine. Choose a Docker "
+                  "target, or leave it out.") % {"target": target.name},
+            )  # fmt: skip
+    return found
 
 
 def check_sizes(checks: Checks, idempotency_key: str | None, words: list[str], variables: Mapping[str, str]) -> None:

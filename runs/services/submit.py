@@ -27,6 +27,7 @@ from runs.services.checks import (
     argument_text,
     check_experiment,
     check_owned,
+    check_resources,
     check_script,
     check_sizes,
     checked_variables,
@@ -145,6 +146,7 @@ def run_submit(
     parent: Run | None = None,
     inputs: Sequence[Mapping[str, Any]] | None = None,
     outputs: Sequence[Mapping[str, Any]] | None = None,
+    resources: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
     request: HttpRequest | None = None,
     action: str = "run.submit",
@@ -155,7 +157,7 @@ def run_submit(
     The same key with the same request gives the same run again. ``time_limit_s`` in seconds. ``inputs``: {"name",
     "mode", "version" (a DatasetVersion), "path_on_compute"}; ``outputs``: {"name", "mode", "datastore" (its name),
     "path", "leaf", "register", "type", "options"}; arguments, command and variables name them as
-    ``${{inputs.<name>}}`` and ``${{outputs.<name>}}``.
+    ``${{inputs.<name>}}`` and ``${{outputs.<name>}}``. ``resources`` as ``compute.resources.parse`` takes them.
     """
     checks = Checks()
     checks.attempt("experiment", check_experiment, experiment, default="")
@@ -169,6 +171,7 @@ def run_submit(
     fixed = checks.attempt("properties", partial(tag_values, field="properties"), properties, default={})
     name = checks.attempt("name", run_name, name, default="")
     limit = checks.attempt("time_limit_s", time_limit, time_limit_s, default=None)
+    asked = check_resources(checks, resources, target)
     check_owned(checks, workspace, snapshot=snapshot, target=target, environment=environment, parent=parent)
     texts = {"arguments": words, "command": line, "environment_variables": list(variables.values())}
     flow = flows.check_flow(checks, workspace, inputs, outputs, variables, texts)
@@ -181,9 +184,9 @@ def run_submit(
         script=script, arguments=words, command=line, environment_variables=variables, time_limit_s=limit,
         idempotency_key=idempotency_key or None, created_by=user,
     )  # fmt: skip
-    draft.request_digest = _digest(draft, experiment, labels, fixed, flow)
+    draft.request_digest = _digest(draft, experiment, labels, fixed, flow, asked)
     values = {key: value or "" for key, value in fixed.items()}
-    return _once(draft, partial(_write, draft, experiment, labels, values, flow, action, request))
+    return _once(draft, partial(_write, draft, experiment, labels, values, flow, asked, action, request))
 
 
 def _once(draft: Run, write: Callable[[], Run]) -> Run:
@@ -207,6 +210,7 @@ def _digest(
     tags: Mapping[str, str | None],
     properties: Mapping[str, str | None],
     flow: flows.Flow,
+    resources: Mapping[str, Any],
 ) -> str:
     """What was asked for, by which two requests with one idempotency key are told apart."""
     asked = {
@@ -217,10 +221,12 @@ def _digest(
     }  # fmt: skip
     if flow.inputs or flow.outputs:
         asked["data"] = flow.asked()
+    if resources:
+        asked["resources"] = resources
     return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _spec(run: Run, experiment: Experiment, flow: flows.Flow) -> dict[str, Any]:
+def _spec(run: Run, experiment: Experiment, flow: flows.Flow, resources: dict[str, Any]) -> dict[str, Any]:
     """What the unit is to run, with inputs and outputs rendered into its words."""
     environment, values = run.environment, flow.values()
     recipe_variables = (environment.recipe.get("variables") or {}) if environment else {}
@@ -236,7 +242,7 @@ def _spec(run: Run, experiment: Experiment, flow: flows.Flow) -> dict[str, Any]:
         "code": snapshot_code(run.snapshot) if run.snapshot else [],
         "restart": "never",
         "grace_s": 30.0,
-        "resources": {},
+        "resources": resources,
         "environment": environment.content_hash if environment else None,
         "environment_id": environment.pk if environment else None,
         **flows.unit_parts(flow, run.run_id),
@@ -249,6 +255,7 @@ def _write(
     tags: dict[str, str | None],
     properties: dict[str, str],
     flow: flows.Flow,
+    resources: dict[str, Any],
     action: str,
     request: HttpRequest | None,
 ) -> Run:
@@ -263,7 +270,7 @@ def _write(
         workspace=workspace,
         target=run.target,
         kind=UnitKind.COMMAND,
-        spec=_spec(run, run.experiment, flow),
+        spec=_spec(run, run.experiment, flow, resources),
         secrets=None,
         label=run.run_id,
         environment=environment,
@@ -282,9 +289,14 @@ def _write(
 
 CHANGES = frozenset({
     "experiment", "script", "arguments", "command", "snapshot", "target", "environment", "environment_variables",
-    "tags", "properties", "time_limit_s", "name", "parent", "inputs", "outputs", "idempotency_key",
-    "request",
+    "tags", "properties", "time_limit_s", "name", "parent", "inputs", "outputs", "resources",
+    "idempotency_key", "request",
 })  # fmt: skip
+
+
+def run_resources(run: Run) -> dict[str, Any]:
+    """What the run asked of its container, as ``compute.resources.parse`` gives it: its unit keeps it."""
+    return dict(run.unit.spec.get("resources") or {}) if run.unit is not None else {}
 
 
 def run_resubmit(run: Run, *, user: User, **changes: Any) -> Run:
@@ -309,6 +321,7 @@ def run_resubmit(run: Run, *, user: User, **changes: Any) -> Run:
         "tags": dict(run.tag_rows.values_list("key", "value")),
         "time_limit_s": run.time_limit_s,
         "name": run.name,
+        "resources": run_resources(run),
         **same,
         **changes,
     }

@@ -11,6 +11,7 @@ from django.conf import settings
 
 from compute.models import Transfer
 from runs.models import MetricSeries, Run, RunData, RunParameter, RunProperty, RunTag
+from runs.services.submit import run_resources
 from studio.accounts.models import Workspace
 from studio.lib import storage
 
@@ -125,6 +126,7 @@ def _columns(workspace: Workspace, run: Run) -> dict[str, Any]:
         "script": run.script,
         "arguments": run.arguments or [],
         "command": run.command or [],
+        "resources": run_resources(run),
         "notes": run.notes,
         "error": run.error,
         "warnings": run.warnings or [],

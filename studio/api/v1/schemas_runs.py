@@ -105,6 +105,26 @@ class OutputIn(Input):
     options: dict[str, Any] = Field(default_factory=dict, description="How a tabular one is read.")
 
 
+class ResourcesIn(Input):
+    """What a run asks of its container; what is not given is as its target has it."""
+
+    cpus: float | str | None = Field(None, description="Processors.", examples=[2, 0.5])
+    memory: int | str | None = Field(
+        None, description="At most so much: bytes, or with a unit. A run that needs more is ended.", examples=["8g"]
+    )
+    shm_size: int | str | None = Field(None, description="Of /dev/shm.", examples=["2g"])
+    gpus: int | str | None = Field(None, description="How many; all; none.", examples=[1, "all"])
+    pids: int | str | None = Field(None, description="Processes and threads.", examples=[4096])
+
+
+class ResourcesOut(Schema):
+    cpus: float | None = None
+    memory: int | None = Field(None, description="Bytes.")
+    shm_size: int | None = Field(None, description="Bytes.")
+    gpus: int | str | None = None
+    pids: int | None = None
+
+
 class RunIn(Input):
     experiment: str = Field(..., examples=["iris"])
     script: str = Field("", description="Path of the script in the snapshot.", examples=["train.py"])
@@ -127,6 +147,9 @@ class RunIn(Input):
     name: str = ""
     inputs: list[InputIn] = Field(default_factory=list, description="Datasets that the run is given.")
     outputs: list[OutputIn] = Field(default_factory=list, description="What the run makes, and where it goes.")
+    resources: ResourcesIn | None = Field(
+        None, description="Limits of the run's container, on targets that have containers."
+    )
     interactive: bool = Field(False, description="No command is started: the caller reports the run itself.")
     parent: str | None = Field(None, description="Id of the run that this one is a child of.")
 
@@ -148,6 +171,7 @@ class RunChanges(Input):
     name: str | None = None
     inputs: list[InputIn] | None = None
     outputs: list[OutputIn] | None = None
+    resources: ResourcesIn | None = None
 
 
 class RunPatch(Input):
@@ -216,6 +240,7 @@ class RunOut(Schema):
     parameters: dict[str, str]
     inputs: list[RunDataOut]
     outputs: list[RunDataOut]
+    resources: ResourcesOut = Field(..., description="What it asked of its container; null: as its target has it.")
     metrics: dict[str, float | str | None] = Field(..., description="Last value of each scalar metric.")
     notes: str
     error: dict[str, Any] | None

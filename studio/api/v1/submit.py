@@ -151,6 +151,7 @@ def submit_arguments(workspace: Workspace, user: User, data: RunIn) -> dict[str,
         "properties": data.properties,
         "time_limit_s": data.time_limit_s,
         "name": data.name,
+        "resources": data.resources.dict(exclude_none=True) if data.resources else {},
         **found,
     }
 
