@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from compute.drivers.base import Driver
+from compute.drivers.docker import DockerDriver
 from compute.drivers.local import LocalDriver
 
 DRIVERS: dict[str, type[Driver]] = {
     LocalDriver.name: LocalDriver,
+    DockerDriver.name: DockerDriver,
 }
 
 
