@@ -6,9 +6,10 @@ import os
 import socket
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 
+from django.db import connection
 from django.db.models import Q
 from django.utils import timezone
 
@@ -40,13 +41,37 @@ def drop_dead(units: Iterable[Unit]) -> None:
 
 
 @contextmanager
-def lease(unit_id: int, seconds: float = LEASE_S) -> Iterator[bool]:
-    """Whether the lease was got. Two holders at once are unlikely and harmless: each change is conditional anyway."""
+def _kept(unit_id: int, me: str, seconds: float) -> Iterator[None]:
+    """The lease is renewed while its holder is at work, however long that takes."""
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(seconds / 3):
+            until = timezone.now() + timedelta(seconds=seconds)
+            Unit.objects.filter(pk=unit_id, lease_owner=me).update(lease_until=until)
+        connection.close()
+
+    thread = threading.Thread(target=renew, name=f"lease-{unit_id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+@contextmanager
+def lease(unit_id: int, seconds: float = LEASE_S, *, keep: bool = False) -> Iterator[bool]:
+    """Whether the lease was got. Two holders at once are unlikely and harmless: each change is conditional anyway.
+
+    ``keep``: it is renewed until the block ends, for work across a network that may take long.
+    """
     me, now = _me(), timezone.now()
     free = Q(lease_until=None) | Q(lease_until__lt=now)
     got = Unit.objects.filter(free, pk=unit_id).update(lease_until=now + timedelta(seconds=seconds), lease_owner=me)
     try:
-        yield bool(got)
+        with _kept(unit_id, me, seconds) if got and keep else nullcontext():
+            yield bool(got)
     finally:
         if got:
             Unit.objects.filter(pk=unit_id, lease_owner=me).update(lease_until=None, lease_owner="")

@@ -10,8 +10,8 @@ from django.dispatch import receiver
 from compute import states
 from compute.models import EnvironmentBuild, Unit
 from compute.publish import publish
-from compute.services.targets import ensure_local_target
-from compute.signals import build_finished
+from compute.services.targets import DETACHING, ensure_local_target, target_gone
+from compute.signals import build_finished, unit_changed
 from studio.accounts.models import Workspace
 
 
@@ -32,3 +32,10 @@ def wake_waiting(build: EnvironmentBuild, **_rest: Any) -> None:
     for unit_id, spec in waiting:
         if spec.get("environment") == build.content_hash:
             publish("compute.advance", unit_id)
+
+
+@receiver(unit_changed, dispatch_uid="compute.detach")
+def last_unit_ended(unit: Unit, old: str, **_rest: Any) -> None:
+    """A target that is being detached goes with the last of its units."""
+    if unit.state in states.TERMINAL and old not in states.TERMINAL and unit.target.state == DETACHING:
+        target_gone(unit.target)

@@ -6,22 +6,24 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from datetime import timedelta
 
 from django.utils import timezone
 
-from compute import selectors, states
+from compute import states, watching
 from compute.data import housekeeping as data_housekeeping
-from compute.drivers.base import Driver, DriverError, Unreachable
+from compute.drivers.base import Driver, DriverError
 from compute.drivers.unit_folder import read_json, write_atomic
 from compute.leases import drop_dead
-from compute.models import LogStream, Target, Unit
+from compute.models import Target, Unit
 from compute.publish import publish
 from compute.services import observe
 from compute.services.advance import QUEUE_CHECK_S
+from compute.services.streams import touch_streams
 from compute.services.targets import target_driver
 from compute.services.units import after
-from compute.spec import Observation, Phase
+from compute.spec import Phase
+from compute.watching import WATCHED
+from studio.lib import secrets as locks
 from studio.lib import storage
 
 log = logging.getLogger(__name__)
@@ -29,7 +31,6 @@ log = logging.getLogger(__name__)
 AT_ONCE = 2000
 STEP_CHECK_S = 2.0
 ORPHAN_GRACE_S = 3600.0
-WATCHED = frozenset({states.STARTING, states.RUNNING, states.FINALIZING})
 
 _one_at_a_time = threading.Lock()
 
@@ -68,18 +69,21 @@ def _send_on(units: list[Unit]) -> None:
 
 
 def _watch(units: list[Unit]) -> None:
-    """Started units, in one look per target."""
+    """Started units, in one look per target. Those elsewhere are watched apart: a look at them may take long."""
     by_target: dict[int, list[Unit]] = defaultdict(list)
     for unit in units:
         by_target[unit.target_id].append(unit)
-    for group in by_target.values():
+    for target_id, group in by_target.items():
         try:
             driver = target_driver(group[0].target)
         except Exception:
             log.exception("target %s has no usable driver", group[0].target)
             continue
-        seen = _look(driver, group)
-        _touch_streams({unit.pk: seen[unit.key].sizes.get("stdout", 0) for unit in group if unit.key in seen})
+        if not driver.shared:
+            watching.ensure(target_id)
+            continue
+        seen = watching.look(driver, group)
+        touch_streams({unit.pk: seen[unit.key].sizes.get("stdout", 0) for unit in group if unit.key in seen})
         for unit in group:
             try:
                 if unit.key in seen:
@@ -88,52 +92,38 @@ def _watch(units: list[Unit]) -> None:
                 log.exception("unit %s could not be looked at", unit.key)
 
 
-def _look(driver: Driver, units: list[Unit]) -> dict[str, Observation]:
-    try:
-        return driver.observe([selectors.handle_of(unit) for unit in units])
-    except Unreachable as error:
-        return {unit.key: Observation(Phase.UNREACHABLE, detail=str(error)) for unit in units}
-
-
-def _touch_streams(sizes: dict[int, int]) -> None:
-    """The sizes of growing logs, each written at most once a second."""
-    now = timezone.now()
-    rows = LogStream.objects.filter(
-        unit__in=sizes, name="stdout", sealed=False, updated_at__lt=now - timedelta(seconds=1)
-    ).values_list("pk", "unit_id", "size")
-    for pk, unit_id, size in rows:
-        if sizes[unit_id] > size:
-            LogStream.objects.filter(pk=pk, sealed=False).update(size=sizes[unit_id], updated_at=now)
-
-
 def housekeeping() -> None:
     """Once a minute: what bears this installation's id and has no row, and what data has left behind."""
     try:
         data_housekeeping.housekeeping()
     except OSError as error:
         log.warning("the cache of data could not be looked after: %s", error)
-    for target in Target.objects.all():
-        try:
-            _orphans(target)
-        except DriverError as error:
-            log.warning("%s could not be asked for its units: %s", target, error)
+    for target_id in Target.objects.values_list("pk", flat=True):
+        publish("compute.orphans", target_id)
 
 
-def _orphans(target: Target) -> None:
-    """Report what runs without a row; after a grace, end it and release it."""
-    driver = target_driver(target)
+def orphans(target: Target) -> None:
+    """Report what runs on a target without a row; after a grace, end it and release it."""
+    try:
+        _orphans(target, target_driver(target))
+    except (DriverError, locks.SecretUnreadable) as error:
+        log.warning("%s could not be asked for its units: %s", target, error)
+
+
+def _orphans(target: Target, driver: Driver) -> None:
     owned = {item.key: item for item in driver.list_owned()}
     known = set(Unit.objects.filter(key__in=owned).values_list("key", flat=True))
-    path = storage.data("orphans.json")
+    path = storage.data("orphans", f"{target.pk}.json")
     before = read_json(path) or {}
-    orphans = {}
+    found = {}
     for key in sorted(set(owned) - known):
-        orphans[key] = before.get(key, time.time())
+        found[key] = before.get(key, time.time())
         log.warning("%s on %s has no row in the database", key, target)
-        if time.time() - orphans[key] > ORPHAN_GRACE_S:
+        if time.time() - found[key] > ORPHAN_GRACE_S:
             handle = owned[key].handle
             driver.cancel(handle, 10.0)
             if driver.observe([handle])[key].phase in (Phase.EXITED, Phase.GONE):
                 driver.release(handle)
-    if orphans or before:
-        write_atomic(path, orphans)
+    if found or before:
+        path.parent.mkdir(exist_ok=True)
+        write_atomic(path, found)

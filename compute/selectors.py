@@ -45,6 +45,32 @@ def pool(target: Target) -> list[int]:
     return [row.pk for row in rows if not row.config.get("slots")]
 
 
+def target_checks(target: Target) -> list[dict[str, Any]]:
+    """What the target's test looks at, in its order: code, label, state (ok, bad, unknown), message, hint.
+
+    What comes after something that stops everything is unknown, as is all of it before the first test.
+    """
+    problems = {problem["code"]: problem for problem in target.problems or []}
+    known = registry.driver_class(target.driver).checks
+    rows = []
+    stopped = target.checked_at is None or any(
+        problem.get("stops") for code, problem in problems.items() if code not in dict(known)
+    )
+    for code, label in known:
+        problem = problems.pop(code, None)
+        state = "bad" if problem else "unknown" if stopped else "ok"
+        rows.append(
+            {"code": code, "label": label, "state": state, "message": (problem or {}).get("message", ""),
+             "hint": (problem or {}).get("hint", "")}
+        )  # fmt: skip
+        stopped = stopped or bool(problem and problem.get("stops"))
+    others = [
+        {"code": code, "label": "", "state": "bad", "message": problem["message"], "hint": problem.get("hint", "")}
+        for code, problem in problems.items()
+    ]
+    return others + rows
+
+
 def slots(target: Target) -> int | None:
     """How many runs the target takes at once; None without a limit. Needs no answer from the target."""
     return registry.make(target.driver, target.config, {}).slots()

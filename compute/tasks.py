@@ -7,7 +7,7 @@ from celery import shared_task
 from compute import reconcile
 from compute.models import Target
 from compute.publish import publish
-from compute.services import advance
+from compute.services import advance, targets
 
 
 @shared_task(name="compute.advance")
@@ -34,9 +34,25 @@ def fill_queue(target_id: int) -> None:
             publish("compute.advance", unit_id)
 
 
+@shared_task(name="compute.check")
+def check_target(target_id: int) -> None:
+    """Test a target that was attached."""
+    target = Target.objects.filter(pk=target_id).first()
+    if target is not None:
+        targets.target_check(target)
+
+
 @shared_task(name="compute.tick")
 def tick() -> None:
     reconcile.tick()
+
+
+@shared_task(name="compute.orphans")
+def look_for_orphans(target_id: int) -> None:
+    """What runs on a target without a row."""
+    target = Target.objects.filter(pk=target_id).first()
+    if target is not None:
+        reconcile.orphans(target)
 
 
 @shared_task(name="compute.housekeeping")

@@ -169,14 +169,19 @@ def again(transfer: Transfer) -> None:
     _start(transfer, transfer.plan, transfer.result, unit, _versions(unit, unit.spec))
 
 
-def place_links(unit: Unit, spec: dict[str, Any]) -> None:
-    """Links where the inputs' own ``path_on_compute`` wants them. After the code is laid out. Raises StagingFailed."""
+def place_links(unit: Unit, spec: dict[str, Any], *, outside: bool = True) -> None:
+    """Links where the inputs' own ``path_on_compute`` wants them. After the code is laid out. Raises StagingFailed.
+
+    ``outside``: also those outside the unit's folder; a container has them mounted instead.
+    """
     folder = storage.unit_directory(unit.key)
     for item in staged_inputs(spec):
         if wanted := item.get("path_on_compute"):
             source = folder.resolve() / places.INPUTS / item["name"]
             try:
                 if wanted.startswith("/"):
+                    if not outside:
+                        continue
                     linking.link_outside(Path(wanted), source, unit.key)
                 else:
                     linking.link_inside(folder / "code", wanted, source)

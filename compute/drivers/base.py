@@ -102,9 +102,9 @@ class Driver(Protocol):
         ...
 
     def fetch(self, handle: Handle, *, final: bool = False) -> bool:
-        """Bring what is new of stdout.log and events.jsonl into ``storage.unit_directory(key)``, each by its offset, and
-        with ``final`` everything else that the unit wrote too. Whether all that was there is here. Idempotent, and
-        may be cut short anywhere: what is here counts. Where ``shared``, all is here already."""
+        """Bring what is new of stdout.log and events.jsonl into ``storage.unit_directory(key)``, each by its offset,
+        and with ``final`` everything else that the unit wrote too. Whether all that was there is here. Idempotent,
+        and may be cut short anywhere: what is here counts. Where ``shared``, all is here already."""
         ...
 
     def cancel(self, handle: Handle, grace_s: float) -> None:

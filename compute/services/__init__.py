@@ -8,6 +8,7 @@ from compute.services.advance import unit_advance
 from compute.services.targets import (
     ensure_local_target,
     target_check,
+    target_confirm_key,
     target_create,
     target_delete,
     target_driver,
@@ -26,6 +27,7 @@ from compute.services.units import (
 __all__ = [
     "ensure_local_target",
     "target_check",
+    "target_confirm_key",
     "target_create",
     "target_delete",
     "target_driver",

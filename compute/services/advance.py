@@ -8,21 +8,22 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from compute import failpoints, selectors, states
+from compute import failpoints, selectors, states, watching
 from compute.data import carriers, inputs
 from compute.data import selectors as selectors_data
-from compute.drivers.base import DriverError, Refused, Unreachable
+from compute.drivers.base import Driver, DriverError, ImageMissing, Refused, Unreachable
 from compute.installation import installation_id
 from compute.leases import lease
-from compute.models import Environment, Target, Unit, UnitKind
+from compute.models import Environment, EnvironmentBuild, Target, Unit, UnitKind
 from compute.publish import publish
 from compute.services.observe import cancel, finish, observe_now
-from compute.services.targets import target_driver
+from compute.services.targets import LOCAL, target_driver
 from compute.services.units import after, unit_move, unit_touch
 from compute.spec import UnitSpec
 from studio.lib import secrets as locks
@@ -34,6 +35,7 @@ BUILD_CHECK_S = 30.0  # a build that ends wakes its waiting units at once; this 
 RETRY_S = 5.0
 QUEUE_CHECK_S = 15.0
 FINISH_LEASE_S = 60.0
+IMAGE_AGAIN = "The image was gone and is made again."
 
 
 def unit_spec(unit: Unit, *, opened: bool) -> UnitSpec:
@@ -47,6 +49,7 @@ def unit_spec(unit: Unit, *, opened: bool) -> UnitSpec:
         attempt=unit.attempt,
         env={**spec.get("variables", {}), **spec["env"]},
         secret_env=json.loads(locks.decrypt(unit.secrets)) if opened and unit.secrets else {},
+        image=spec.get("image"),
         python=spec.get("python"),
         code=spec["code"],
         time_limit_s=spec.get("time_limit_s"),
@@ -60,7 +63,8 @@ def unit_spec(unit: Unit, *, opened: bool) -> UnitSpec:
 
 def unit_advance(unit_id: int) -> None:
     """Take a unit as far towards its start as it will go now. Safe to call at any time, from anywhere, twice."""
-    with lease(unit_id) as got:
+    driver = Unit.objects.filter(pk=unit_id).values_list("target__driver", flat=True).first()
+    with lease(unit_id, keep=driver != LOCAL) as got:
         if not got:
             return
         unit = Unit.objects.select_related("target", "workspace").filter(pk=unit_id).first()
@@ -92,27 +96,47 @@ def _created(unit: Unit) -> bool:
     return unit_move(unit, states.PREPARING)
 
 
+def _environment(unit: Unit, driver: Driver, spec: dict[str, Any]) -> EnvironmentBuild | bool | None:
+    """Write into ``spec`` what the unit's environment is on its target; its build, None where it has none of its own.
+
+    False while it is being built, or where it cannot be: then the unit says so.
+    """
+    from compute import env_services
+
+    if not spec.get("environment_id") or "python" in spec:
+        if driver.containers:
+            spec["image"] = env_services.base_image_for(unit.workspace)
+        return None
+    environment = Environment.objects.get(pk=spec["environment_id"])
+    build = env_services.environment_prepare(environment, unit.target, since=unit.created_at)
+    if build.state == "failed":
+        message = build.detail.get("error") or _("The environment could not be built.")
+        error = {"code": "EnvironmentBuildFailed", "message": str(message), "environment": str(environment)}
+        unit_move(unit, states.FAILED, note=str(message), error=error)
+        return False
+    if build.state != "ready":
+        unit_touch(unit, next_check_at=after(BUILD_CHECK_S))
+        build.refresh_from_db()  # it may have ended before the look at it was planned
+        if build.state != "building":
+            publish("compute.advance", unit.pk)
+        return False
+    spec["python"] = env_services.python_for(build)
+    if driver.containers:
+        spec["image"] = env_services.image_for(build)
+    spec["variables"] = environment.recipe.get("variables") or {}
+    return build
+
+
 def _preparing(unit: Unit) -> bool:
     spec = dict(unit.spec)
+    driver = target_driver(unit.target)
+    build = _environment(unit, driver, spec)
+    if build is False:
+        return False
+    found = build if isinstance(build, EnvironmentBuild) else None
     warnings = list(unit.warnings)
-    if spec.get("environment_id") and "python" not in spec:
-        from compute import env_services
-
-        environment = Environment.objects.get(pk=spec["environment_id"])
-        build = env_services.environment_prepare(environment, unit.target, since=unit.created_at)
-        if build.state == "failed":
-            message = build.detail.get("error") or _("The environment could not be built.")
-            error = {"code": "EnvironmentBuildFailed", "message": str(message), "environment": str(environment)}
-            return unit_move(unit, states.FAILED, note=str(message), error=error)
-        if build.state != "ready":
-            unit_touch(unit, next_check_at=after(BUILD_CHECK_S))
-            build.refresh_from_db()  # it may have ended before the look at it was planned
-            if build.state != "building":
-                publish("compute.advance", unit.pk)
-            return False
-        spec["python"] = env_services.python_for(build)
-        spec["variables"] = environment.recipe.get("variables") or {}
-        warnings += [text for text in build.detail.get("warnings", []) if text not in warnings]
+    if found is not None:
+        warnings += [text for text in found.detail.get("warnings", []) if text not in warnings]
     try:
         staged = inputs.stage_inputs(unit, spec)
         if staged is None:
@@ -121,10 +145,14 @@ def _preparing(unit: Unit) -> bool:
                 publish("compute.advance", unit.pk)
             return False
         unit.spec = spec = staged
-        target_driver(unit.target).prepare(unit_spec(unit, opened=False))
-        inputs.place_links(unit, spec)
+        driver.prepare(unit_spec(unit, opened=False))
+        inputs.place_links(unit, spec, outside=not driver.containers)
     except inputs.StagingFailed as error:
         return unit_move(unit, states.FAILED, note=error.detail, error=error.error)
+    except ImageMissing:
+        return _image_missing(unit, found)
+    if found is not None and driver.containers:
+        unit.history = [*unit.history[:-1], [*unit.history[-1][:2], _image_note(unit, found)]]
     return unit_move(
         unit,
         states.QUEUED,
@@ -134,6 +162,28 @@ def _preparing(unit: Unit) -> bool:
         queued_at=timezone.now(),
         next_check_at=after(QUEUE_CHECK_S),
     )
+
+
+def _image_note(unit: Unit, build: EnvironmentBuild) -> str:
+    """What the timeline says of an image that was there before the unit."""
+    from compute import env_services
+
+    return env_services.reuse_note(build) if build.ready_at and build.ready_at < unit.created_at else ""
+
+
+def _image_missing(unit: Unit, build: EnvironmentBuild | None) -> bool:
+    """Somebody removed the image: it is built again, once for this unit."""
+    from compute import env_services
+
+    again = any(note == IMAGE_AGAIN for _state, _at, note in unit.history)
+    if build is None or again:
+        image = unit.spec.get("image") or (build and env_services.image_for(build)) or ""
+        message = _("The image %(image)s is not on %(target)s.") % {"image": image, "target": unit.target}
+        return unit_move(unit, states.FAILED, note=message, error={"code": "ImageMissing", "message": message})
+    env_services.environment_missing(build)
+    unit_touch(unit, history=[*unit.history[:-1], [*unit.history[-1][:2], IMAGE_AGAIN]])
+    publish("compute.advance", unit.pk)
+    return False
 
 
 def _queued(unit: Unit) -> bool:
@@ -176,6 +226,9 @@ def _submitting(unit: Unit) -> bool:
     handle = driver.submit(unit_spec(unit, opened=True))
     failpoints.reach(failpoints.AFTER_SUBMIT)
     if unit_move(unit, states.STARTING, handle={"key": handle.key, "data": handle.data}, unreachable_since=None):
+        if not driver.shared:
+            watching.ensure(unit.target_id)
+            return False
         try:
             observe_now(unit, driver)
         except Exception:
@@ -205,7 +258,7 @@ def send_cancel(unit_id: int) -> None:
 
 def unit_finish(unit_id: int) -> None:
     """Finish a unit whose log and events take a while to read."""
-    with lease(unit_id, FINISH_LEASE_S) as got:
+    with lease(unit_id, FINISH_LEASE_S, keep=True) as got:
         unit = Unit.objects.select_related("target", "workspace").filter(pk=unit_id).first()
         while got and unit is not None and unit.state == states.FINALIZING:
             before = unit.events_offset

@@ -10,7 +10,10 @@ from compute import selectors
 from compute.drivers.base import Driver, NotFound
 from compute.models import Unit
 from compute.signals import unit_events
+from compute.spec import Handle
+from studio.lib import storage
 
+EVENTS = "events.jsonl"
 PIECE = 4 << 20
 LONGEST_LINE = 64 << 20
 PIECES_PER_LOOK = 8  # so that one unit with much to say does not hold up the others
@@ -22,12 +25,14 @@ def ingest(unit: Unit, driver: Driver, size: int, *, final: bool = False) -> boo
     ``final``: nobody writes any more, so a last line without its end is taken too when it is whole JSON.
     """
     handle = selectors.handle_of(unit)
+    if not driver.shared:
+        size = _here(handle)
     limit = PIECE
     for _piece in range(PIECES_PER_LOOK):
         if unit.events_offset >= size:
             return True
         try:
-            data = driver.read(handle, "events.jsonl", unit.events_offset, limit)
+            data = _read(driver, handle, unit.events_offset, limit)
         except NotFound:
             return True
         end = data.rfind(b"\n") + 1
@@ -42,6 +47,23 @@ def ingest(unit: Unit, driver: Driver, size: int, *, final: bool = False) -> boo
             return False
         limit = PIECE
     return unit.events_offset >= size
+
+
+def _here(handle: Handle) -> int:
+    """How many bytes of the events have been brought here."""
+    try:
+        return (storage.unit_directory(handle.key) / EVENTS).stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _read(driver: Driver, handle: Handle, offset: int, limit: int) -> bytes:
+    """From the target where the folder is shared, else from what was brought here: nothing is asked for twice."""
+    if driver.shared:
+        return driver.read(handle, EVENTS, offset, limit)
+    with (storage.unit_directory(handle.key) / EVENTS).open("rb") as reader:
+        reader.seek(offset)
+        return reader.read(limit)
 
 
 def _hand_on(unit: Unit, data: bytes, *, whole: bool) -> bool:

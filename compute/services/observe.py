@@ -34,6 +34,7 @@ CODES = {
     "start-failed": "StartFailed",
     "terminated": "MachineStopped",
     "disk-full": "DiskFull",
+    "out-of-memory": "OutOfMemory",
     "lost": "Lost",
 }
 
@@ -131,7 +132,8 @@ def _ended(unit: Unit, driver: Driver | None, record: dict[str, Any], observatio
 def _finish_soon(unit: Unit, driver: Driver | None, observation: Observation) -> None:
     """Finish here and now, or elsewhere when there is so much to read that the other units would wait for it."""
     heavy = sum(observation.sizes.values()) - unit.events_offset > HEAVY_BYTES
-    if not heavy and not unit.spec.get("outputs"):
+    near = driver is None or driver.shared
+    if near and not heavy and not unit.spec.get("outputs"):
         finish(unit, driver)
         return
     drop_dead([unit])
@@ -148,6 +150,9 @@ def finish(unit: Unit, driver: Driver | None) -> None:
     record, sent = unit.exit or {}, outputs.NOTHING
     if driver is not None:
         try:
+            if not driver.fetch(selectors.handle_of(unit), final=True):
+                Unit.objects.filter(pk=unit.pk, version=unit.version).update(next_check_at=after(BACKOFF_S[0]))
+                return
             if not _drained(unit, driver):
                 return
             sent = outputs.send_outputs(unit) if outcome(unit, record)[0] == states.COMPLETED else outputs.NOTHING

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
+from pathlib import PurePosixPath
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
-from compute import states
+from compute import host_keys, states
 from compute.drivers import registry
-from compute.drivers.base import Driver, DriverError
+from compute.drivers.base import Driver, DriverError, HostKeyChanged, HostKeyUnknown
 from compute.models import Target, Unit
+from compute.publish import publish
 from compute.spec import Problem
 from studio.accounts.models import User, Workspace
 from studio.accounts.services import audit
@@ -25,12 +29,15 @@ from studio.lib.errors import Conflict, Invalid
 from studio.lib.names import clean_text
 
 LOCAL = "local"
+CREATING, SUCCEEDED, FAILED, DETACHING = "Creating", "Succeeded", "Failed", "Detaching"
+
+log = logging.getLogger(__name__)
 
 
 def target_driver(target: Target) -> Driver:
     """The driver of a target, with its secrets opened."""
     opened = json.loads(locks.decrypt(target.secrets)) if target.secrets else {}
-    return registry.make(target.driver, target.config, opened)
+    return registry.make(target.driver, {**target.config, "host_key": target.host_key}, opened)
 
 
 def validated(driver: str, config: dict[str, Any], secrets: dict[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -48,6 +55,26 @@ def validated(driver: str, config: dict[str, Any], secrets: dict[str, str]) -> t
     )
 
 
+def _check_volumes(driver: str, config: dict[str, Any], user: User | None, before: str = "") -> None:
+    """On this machine a volume is a hole in the wall between workspaces. Site administrators may make any; owners those
+    below ATELIER_DOCKER_VOLUMES. What was there ``before`` may stay. Raises Invalid."""
+    if driver != "docker" or (user is not None and user.is_superuser):
+        return
+    kept = set(before.splitlines())
+    for line in str(config.get("volumes") or "").splitlines():
+        source = line.strip().split(":", 1)[0]
+        if not source or line in kept:
+            continue
+        allowed = [PurePosixPath(folder) for folder in settings.ATELIER_DOCKER_VOLUMES]
+        place = PurePosixPath(source)
+        if ".." in place.parts or not any(place == root or root in place.parents for root in allowed):
+            raise Invalid(
+                _("%(path)s of this machine may not be mounted. A site administrator can, or can allow folders with "
+                  "ATELIER_DOCKER_VOLUMES.") % {"path": source},
+                field="volumes",
+            )  # fmt: skip
+
+
 def target_create(
     *,
     workspace: Workspace,
@@ -57,12 +84,20 @@ def target_create(
     config: dict[str, Any] | None = None,
     secrets: dict[str, str] | None = None,
     description: str = "",
+    host_key: str = "",
     request: HttpRequest | None = None,
 ) -> Target:
-    """Attach a target and test it. Raises Invalid with every wrong field, Conflict when the name is taken."""
+    """Attach a target and test it: this machine's own at once, one behind a network soon (its state is Creating).
+
+    ``host_key``: the fingerprint or the public key of a machine behind SSH, where it is known beforehand; without it
+    the key that the machine shows has to be confirmed. Raises Invalid with every wrong field, Conflict when the name is
+    taken.
+    """
     if not name or slugify(name) != name.lower() or len(name) > 64:
         raise Invalid(_("Use up to 64 letters, digits, hyphens and underscores."), field="name")
     clean, hidden = validated(driver, config or {}, secrets or {})
+    _check_volumes(driver, clean, user)
+    shared = registry.driver_class(driver).shared
     try:
         with transaction.atomic():
             target = Target.objects.create(
@@ -72,12 +107,17 @@ def target_create(
                 description=clean_text(description, field="description"),
                 config=clean,
                 secrets=locks.encrypt(json.dumps(hidden)) if hidden else "",
+                offered_key=host_key.strip(),
+                state=CREATING,
                 created_by=user,
             )
+            if not shared:
+                publish("compute.check", target.pk)
             audit(user, "target.create", workspace=workspace, object=target, detail={"driver": driver}, request=request)
     except IntegrityError:
         raise Conflict(_("A target named %(name)s exists already.") % {"name": name}, field="name") from None
-    target_check(target)
+    if shared:
+        target_check(target)
     return target
 
 
@@ -90,48 +130,150 @@ def target_update(
     description: str | None = None,
     request: HttpRequest | None = None,
 ) -> Target:
-    """Change a target's settings and test it again. Secrets that are not given stay as they are."""
+    """Change a target's settings and test it again. Secrets that are not given stay as they are, unless an address
+    changed: then they have to be given again, so that nobody has them sent elsewhere. Raises Invalid."""
     kept = json.loads(locks.decrypt(target.secrets)) if target.secrets else {}
     given = {name: value for name, value in (secrets or {}).items() if value}
-    target.config, hidden = validated(target.driver, config, {**kept, **given})
+    declared = registry.driver_class(target.driver).fields
+    moved = [
+        one
+        for one in declared
+        if one.leads and one.address and str(config.get(one.name) or "") != str(target.config.get(one.name) or "")
+    ]
+    clean, hidden = validated(target.driver, config, given if moved else {**kept, **given})
+    if moved and set(kept) - set(given) and not given:
+        why = _("%(field)s changed: give the password or the key again.") % {"field": moved[0].label}
+        raise Invalid(why, errors={name: [why] for name in kept})
+    _check_volumes(target.driver, clean, user, str(target.config.get("volumes") or ""))
+    target.config = clean
     target.secrets = locks.encrypt(json.dumps(hidden)) if hidden else ""
+    if any(one.name in ("address", "port") for one in moved):
+        target.host_key = target.offered_key = ""
     if description is not None:
         target.description = clean_text(description, field="description")
     with transaction.atomic():
-        target.save(update_fields=["config", "secrets", "description"])
+        target.save(update_fields=["config", "secrets", "description", "host_key", "offered_key"])
         audit(user, "target.update", workspace=target.workspace, object=target, request=request)
     target_check(target)
     return target
 
 
 def target_check(target: Target) -> list[Problem]:
-    """The test button: everything that is wrong with the target, kept on its row."""
+    """The test button: everything that is wrong with the target, kept on its row with what it says of itself."""
+    facts = target.facts
     try:
-        problems = target_driver(target).check()
+        driver = target_driver(target)
+        problems = driver.check()
+        if not problems:
+            facts = driver.facts()
+            target.offered_key = ""
+    except HostKeyUnknown as error:
+        if not isinstance(error, HostKeyChanged) and host_keys.same(error.key, target.offered_key):
+            target.host_key = error.key
+            target.save(update_fields=["host_key"])
+            return target_check(target)
+        problems = [_host_key_problem(target, error)]
+        target.offered_key = error.key
     except (DriverError, locks.SecretUnreadable) as error:
-        problems = [Problem("unreachable", str(error) or _("The target did not answer."))]
+        problems = [Problem("unreachable", str(error) or _("The target did not answer."), stops=True)]
+    except Exception as error:
+        log.exception("target %s could not be tested", target)
+        problems = [Problem("unreachable", f"{type(error).__name__}: {error}", stops=True)]
     target.problems = [asdict(problem) for problem in problems]
-    target.state = "Failed" if problems else "Succeeded"
-    target.checked_at = timezone.now()
-    target.save(update_fields=["problems", "state", "checked_at"])
+    target.facts, target.checked_at = facts, timezone.now()
+    if target.state != DETACHING:
+        waits = [problem.code for problem in problems] == ["host-key"]
+        target.state = CREATING if waits else FAILED if problems else SUCCEEDED
+    target.save(update_fields=["problems", "state", "facts", "checked_at", "offered_key"])
+    if target.state == SUCCEEDED:
+        publish("compute.queue", target.pk)
     return problems
 
 
+def _host_key_problem(target: Target, error: HostKeyUnknown) -> Problem:
+    shown = {"kind": host_keys.key_type(error.key), "key": host_keys.fingerprint(error.key)}
+    if isinstance(error, HostKeyChanged):
+        return Problem(
+            "host-key-changed",
+            _("The machine shows another host key than the one that was confirmed: %(kind)s %(key)s.") % shown,
+            _("Nothing is sent to it. If the machine was set up anew, compare the key there and confirm it. If it was "
+              "not, somebody may stand between."),
+            stops=True,
+        )  # fmt: skip
+    if target.offered_key and not host_keys.same(error.key, target.offered_key):
+        return Problem(
+            "host-key",
+            _("The machine shows the host key %(kind)s %(key)s, and another one was expected.") % shown,
+            _("Compare it on the machine itself before you confirm it."),
+            stops=True,
+        )
+    return Problem(
+        "host-key",
+        _("Confirm the machine's host key: %(kind)s %(key)s.") % shown,
+        _("Compare it with what the machine itself says. Nothing is sent to it before."),
+        stops=True,
+    )
+
+
+def target_confirm_key(
+    target: Target, *, fingerprint: str, user: User | None, request: HttpRequest | None = None
+) -> Target:
+    """Trust the host key that the machine shows, and test the target. ``fingerprint`` says which one was looked at.
+
+    Raises Invalid where that is not the one that it showed last.
+    """
+    if not host_keys.same(target.offered_key, fingerprint):
+        raise Invalid(
+            _("The machine shows %(key)s. Look at it again before you confirm it.")
+            % {"key": host_keys.fingerprint(target.offered_key) or _("no key that waits for you")},
+            field="fingerprint",
+        )
+    with transaction.atomic():
+        before = host_keys.fingerprint(target.host_key)
+        target.host_key, target.offered_key = target.offered_key, ""
+        target.save(update_fields=["host_key", "offered_key"])
+        detail = {"key": host_keys.fingerprint(target.host_key), "before": before}
+        audit(user, "target.host_key", workspace=target.workspace, object=target, detail=detail, request=request)
+    target_check(target)
+    return target
+
+
 @transaction.atomic
-def target_delete(target: Target, *, user: User | None = None, request: HttpRequest | None = None) -> None:
-    """Detach a target. Raises Conflict while units live on it. What ran there keeps its history."""
-    living = Unit.objects.filter(target=target, state__in=states.LIVE).count()
-    if living:
+def target_delete(
+    target: Target, *, user: User | None = None, request: HttpRequest | None = None, cancel: bool = False
+) -> bool:
+    """Detach a target; what ran there keeps its history. Whether it is gone already.
+
+    Raises Conflict while units live on it. ``cancel``: asks them to end instead, and the target goes with the last one
+    (its state is Detaching until then).
+    """
+    living = list(Unit.objects.filter(target=target, state__in=states.LIVE))
+    if living and not cancel:
         raise Conflict(
             _("%(count)d runs or services still live on %(name)s. Cancel them first.")
-            % {"count": living, "name": target.name}
+            % {"count": len(living), "name": target.name}
         )
     audit(user, "target.delete", workspace=target.workspace, object=target, request=request)
+    if living:
+        from compute.services.units import unit_cancel
+
+        target.state = DETACHING
+        target.save(update_fields=["state"])
+        for unit in living:
+            unit_cancel(unit)
+    return target_gone(target)
+
+
+def target_gone(target: Target) -> bool:
+    """Remove a target that nothing lives on any more. False while something does."""
+    if Unit.objects.filter(target=target, state__in=states.LIVE).exists():
+        return False
     if Unit.objects.filter(target=target).exists():
         target.deleted_at, target.secrets = timezone.now(), ""
         target.save(update_fields=["deleted_at", "secrets"])
     else:
         target.delete()
+    return True
 
 
 def ensure_local_target(workspace: Workspace) -> Target:

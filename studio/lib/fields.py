@@ -13,12 +13,14 @@ from studio.lib.errors import Invalid
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: whose fault, what, and the way out."""
+    """One thing that is wrong: whose fault, what, and the way out. ``stops``: what is looked at after it could not be
+    looked at any more."""
 
     code: str
     message: str
     hint: str = ""
     field: str = ""
+    stops: bool = False
 
 
 @dataclass(frozen=True)
