@@ -88,7 +88,7 @@ def environment_register(
     for _attempt in range(5):
         same_name = Environment.objects.filter(workspace=workspace, name=name).order_by("-version")
         for known in same_name.filter(content_hash=digest):
-            if known.recipe == stored:
+            if _orderless(known.recipe) == _orderless(stored):
                 return known
         newest = same_name.values_list("version", flat=True).first() or 0
         try:
@@ -111,6 +111,11 @@ def environment_register(
             continue  # somebody registered the same number in this moment
         return made
     raise Conflict(_("%(name)s is being registered by others right now. Try again.") % {"name": name}, field="name")
+
+
+def _orderless(stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored recipe without the order in which its packages were typed."""
+    return {name: value for name, value in stored.items() if name != "order"}
 
 
 def ensure_curated(workspace: Workspace) -> list[Environment]:

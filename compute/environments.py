@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from compute import conda
+from compute.images import dockerfile as dockerfiles
 from compute.pythons import choose_python, local_pythons, parse_wanted
 from compute.resolving import check_packages
 from studio.lib.errors import Invalid
@@ -34,7 +35,7 @@ __all__ = [
     "recipe_from_requirements",
 ]
 
-KINDS = ("system", "pip", "conda")
+KINDS = ("system", "pip", "conda", "dockerfile")
 MAX_PACKAGES = 500
 MAX_TEXT = 256 * 1024
 _VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -47,9 +48,12 @@ DATASET_READERS = ("duckdb", "pandas", "pyarrow")
 class Recipe:
     """What an environment is made of.
 
-    ``packages`` are all pip requirements in normal form, the translated conda packages among them. ``conda_packages``
-    and ``channels`` are kept to be shown. ``unavailable`` are conda packages that PyPI cannot give. ``interpreter`` is
-    the path of an interpreter on the target (kind system only). ``variables`` and ``strict`` do not change the build.
+    ``packages`` are all pip requirements in normal form, the translated conda packages among them; ``order`` are the
+    same as they were typed: an image gets its layers in that order. ``conda_packages`` and ``channels`` are kept to be
+    shown, and for images in which conda itself is needed. ``unavailable`` are conda packages that PyPI cannot give.
+    ``interpreter`` is the path of an interpreter on the target (kind system only). ``base_image`` and ``dockerfile``
+    (a text, kind dockerfile only) are of recipes that need a target with containers. ``variables`` and ``strict`` do
+    not change the build.
     """
 
     kind: str = "pip"
@@ -62,10 +66,27 @@ class Recipe:
     interpreter: str | None = None
     unavailable: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    base_image: str | None = None
+    dockerfile: str | None = None
+    order: list[str] = field(default_factory=list, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON that ``recipe_from_dict`` reads back as an equal recipe."""
-        return asdict(self)
+        """JSON that ``recipe_from_dict`` reads back as an equal recipe. What came with images is there only where it
+        says something, so that older recipes stay equal to themselves."""
+        content = asdict(self)
+        for name in ("base_image", "dockerfile", "order"):
+            if not content[name] or content[name] == self.packages:
+                content.pop(name)
+        return content
+
+    @property
+    def typed(self) -> list[str]:
+        """``packages`` in the order in which they were typed."""
+        return self.order if sorted(self.order) == sorted(self.packages) else self.packages
+
+    @property
+    def needs_containers(self) -> bool:
+        return bool(self.base_image or self.dockerfile)
 
 
 def content_hash(recipe: Recipe) -> str:
@@ -78,14 +99,19 @@ def content_hash(recipe: Recipe) -> str:
         "unavailable": sorted(recipe.unavailable),
         "interpreter": recipe.interpreter,
     }
+    # What came later is in the hash only where it is used, so that the hashes of older recipes hold.
+    if recipe.base_image:
+        content["base_image"] = recipe.base_image
+    if recipe.dockerfile:
+        content["dockerfile"] = recipe.dockerfile
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def recipe_from_requirements(text: str, *, python: str | None = None, strict: bool = False) -> Recipe:
     """The text of a ``requirements.txt``. Raises Invalid with every line that cannot be used."""
     _bounded(text, "requirements")
-    packages, notes = _requirements(_joined_lines(text), "requirements")
-    return Recipe(kind="pip", python=_python(python), packages=packages, strict=strict, notes=notes)
+    order, notes = _requirements(_joined_lines(text), "requirements")
+    return Recipe(kind="pip", python=_python(python), packages=sorted(order), strict=strict, notes=notes, order=order)
 
 
 def recipe_from_conda(text: str, *, strict: bool = False) -> Recipe:
@@ -106,17 +132,18 @@ def recipe_from_conda(text: str, *, strict: bool = False) -> Recipe:
         found = conda.translate(specs)
     except conda.Unreadable as error:
         raise Invalid(str(error), field="conda") from None
-    packages, notes = _requirements([*found.packages, *pip_lines], "conda")
+    order, notes = _requirements([*found.packages, *pip_lines], "conda")
     return Recipe(
         kind="conda",
         python=_python(found.python),
-        packages=packages,
+        packages=sorted(order),
         conda_packages=specs,
         channels=[str(channel) for channel in document.get("channels") or []],
         strict=strict,
         variables=_variables(document.get("variables") or {}),
         unavailable=sorted(set(found.unavailable)),
         notes=found.notes + notes,
+        order=order,
     )
 
 
@@ -124,36 +151,68 @@ def recipe_from_dict(data: Any) -> Recipe:
     """The REST API's object, or what ``Recipe.to_dict`` gave. Raises Invalid."""
     if not isinstance(data, dict):
         raise Invalid("A recipe is an object with a kind.", field="recipe")
-    kind = data.get("kind") or ("conda" if "conda" in data else "pip")
+    kind = data.get("kind") or ("dockerfile" if data.get("dockerfile") else "conda" if "conda" in data else "pip")
     if kind not in KINDS:
         raise Invalid(f"{kind!r} is not a kind of recipe. Use one of: {', '.join(KINDS)}.", field="kind")
     strict = bool(data.get("strict", False))
     variables = _variables(data.get("variables") or {})
+    image = {"base_image": _base_image(data.get("base_image")), "dockerfile": _dockerfile(data, kind)}
+    if image["base_image"] and image["dockerfile"]:
+        raise Invalid("Give either a base image or a Dockerfile: its FROM names the base image.", field="base_image")
     if kind == "system":
         return Recipe(
-            kind="system", strict=strict, variables=variables, interpreter=_interpreter(data.get("interpreter"))
+            kind="system",
+            strict=strict,
+            variables=variables,
+            interpreter=_interpreter(data.get("interpreter")),
+            base_image=image["base_image"],
         )
-    if kind == "conda" and "conda" in data:
+    if kind in {"conda", "dockerfile"} and data.get("conda") is not None:
         recipe = recipe_from_conda(_text(data["conda"], "conda"), strict=strict)
-        return _with_variables(recipe, variables)
+        return replace(recipe, kind=kind, variables={**recipe.variables, **variables}, **image)
     python = _python(data.get("python"))
     lines = _joined_lines(_text(data["requirements"], "requirements")) if data.get("requirements") else []
-    packages, notes = _requirements([*lines, *_words(data.get("packages"), "packages")], "packages")
+    words = _words(data.get("order"), "order") or _words(data.get("packages"), "packages")
+    order, notes = _requirements([*lines, *words], "packages")
     return Recipe(
         kind=kind,
         python=python,
-        packages=packages,
+        packages=sorted(order),
         conda_packages=_words(data.get("conda_packages"), "conda_packages"),
         channels=_words(data.get("channels"), "channels"),
         strict=strict,
         variables=variables,
         unavailable=sorted(_words(data.get("unavailable"), "unavailable")),
         notes=list(dict.fromkeys([*_words(data.get("notes"), "notes"), *notes])),
+        order=order,
+        **image,
     )
 
 
-def _with_variables(recipe: Recipe, variables: dict[str, str]) -> Recipe:
-    return Recipe(**{**recipe.to_dict(), "variables": {**recipe.variables, **variables}})
+def _base_image(value: Any) -> str | None:
+    if value in (None, ""):
+        return None
+    text = _text(value, "base_image").strip()
+    if not dockerfiles.is_reference(text):
+        raise Invalid(
+            f"{text[:200]!r} is not the name of an image. Write it like python:3.11 or example.org/team/base:1.",
+            field="base_image",
+        )
+    return text
+
+
+def _dockerfile(data: dict[str, Any], kind: str) -> str | None:
+    value = data.get("dockerfile")
+    if kind != "dockerfile":
+        if value:
+            raise Invalid("A Dockerfile goes with the kind dockerfile.", field="dockerfile")
+        return None
+    text = _text(value if value is not None else "", "dockerfile").replace("\r\n", "\n")
+    _bounded(text, "dockerfile")
+    wrong = dockerfiles.problems(text)
+    if wrong:
+        raise Invalid(" ".join(wrong), errors={"dockerfile": wrong})
+    return text if text.endswith("\n") else text + "\n"
 
 
 def _bounded(text: str, name: str) -> None:
@@ -222,7 +281,7 @@ def _joined_lines(text: str) -> list[str]:
 
 
 def _requirements(lines: Iterable[str], name: str) -> tuple[list[str], list[str]]:
-    """(requirements in normal form, notes). Raises Invalid with every line that cannot be used."""
+    """(requirements in normal form as they were typed, notes). Raises Invalid with every line that cannot be used."""
     kept: dict[str, Requirement] = {}
     notes: list[str] = []
     wrong: list[str] = []
@@ -247,7 +306,7 @@ def _requirements(lines: Iterable[str], name: str) -> tuple[list[str], list[str]
         wrong.append(f"{len(kept)} packages are more than {MAX_PACKAGES}.")
     if wrong:
         raise Invalid(" ".join(wrong), errors={name: wrong})
-    return sorted(str(requirement) for requirement in kept.values()), list(dict.fromkeys(notes))
+    return [str(requirement) for requirement in kept.values()], list(dict.fromkeys(notes))
 
 
 def _left_out(requirement: Requirement, canonical: str, readers: dict[str, Requirement]) -> str:
