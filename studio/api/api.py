@@ -132,6 +132,7 @@ errors.install(api)
 _IN_WORKSPACE = "/workspaces/{workspace}"
 api.add_router("", "studio.api.v1.accounts.router")
 for _name in (
+    "targets",
     "compute",
     "snapshots",
     "runs",

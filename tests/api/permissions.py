@@ -72,7 +72,15 @@ OPERATIONS: dict[str, tuple[Who, dict[str, Any]]] = {
     f"GET {_W}/audit": (MANAGE, body()),
     # Compute
     f"GET {_W}/targets": (READ, body()),
+    f"POST {_W}/targets": (MANAGE, body({"name": "second", "driver": "local"})),
+    f"GET {_W}/targets/kinds": (READ, body()),
     f"GET {_W}/targets/{{name}}": (READ, body(name="local")),
+    f"PATCH {_W}/targets/{{name}}": (MANAGE, body({"description": "Here."}, name="local")),
+    f"DELETE {_W}/targets/{{name}}": ((401, 404, 403, 403, "past", 403), body(name="local")),
+    f"POST {_W}/targets/{{name}}/host-key": (
+        (401, 404, 403, 403, "past", 403),
+        body({"fingerprint": "SHA256:none"}, name="local"),
+    ),
     f"POST {_W}/targets/{{name}}/check": (WRITE, body(name="local")),
     f"GET {_W}/environments": (READ, body()),
     f"POST {_W}/environments": (WRITE, body({"name": "mine", "recipe": {"kind": "system"}})),

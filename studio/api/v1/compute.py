@@ -1,4 +1,4 @@
-"""Compute targets and environments."""
+"""Environments and their builds."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from ninja import Router, Status
 
-from compute import selectors, services
+from compute import services
 from compute.environments import check_packages, choose_python
-from compute.models import Environment, EnvironmentBuild, Target
-from studio.accounts.models import Workspace
+from compute.models import Environment, EnvironmentBuild
 from studio.accounts.policy import Right
 from studio.api.access import Ws, user_of, workspace_of
 from studio.api.v1.paging import Cursor, Limit, by_key
@@ -26,56 +25,12 @@ from studio.api.v1.schemas_compute import (
     EnvironmentIn,
     EnvironmentOut,
     PrepareIn,
-    TargetOut,
 )
-from studio.api.v1.submit import environment_find, recipe_of, target_find
-from studio.lib.errors import Conflict, Invalid, NotFound
+from studio.api.v1.submit import environment_find, recipe_of
+from studio.api.v1.targets import target_named
+from studio.lib.errors import Conflict, Invalid
 
 router = Router(tags=["Compute and environments"])
-
-
-def target_out(target: Target, *, capacity: bool = False) -> dict[str, Any]:
-    slots = selectors.capacity(target) if capacity else None
-    return {
-        "name": target.name,
-        "driver": target.driver,
-        "description": target.description,
-        "state": target.state,
-        "problems": target.problems or [],
-        "capacity": {"total": slots.total, "used": slots.used} if slots else None,
-        "checked_at": target.checked_at,
-        "created_at": target.created_at,
-    }
-
-
-def _target(workspace: Workspace, name: str) -> Target:
-    found = target_find(workspace, name)
-    if found is None:
-        raise NotFound(_("There is no compute target %(name)s in this workspace.") % {"name": name[:100]})
-    return found
-
-
-@router.get("/targets", response=PageOf[TargetOut])
-def target_list(request: HttpRequest, workspace: Ws, cursor: Cursor = None, limit: Limit = 50) -> Any:
-    """Compute targets by name."""
-    place = workspace_of(request, workspace)
-    rows, after = by_key(Target.objects.filter(workspace=place), "name", cursor, limit)
-    return {"items": [target_out(row) for row in rows], "next": after}
-
-
-@router.get("/targets/{name}", response=TargetOut)
-def target_get(request: HttpRequest, workspace: Ws, name: str) -> Any:
-    """One target, with its slots."""
-    return target_out(_target(workspace_of(request, workspace), name), capacity=True)
-
-
-@router.post("/targets/{name}/check", response=TargetOut)
-def target_check(request: HttpRequest, workspace: Ws, name: str) -> Any:
-    """The test button: look now at everything that could be wrong with the target."""
-    target = _target(workspace_of(request, workspace, Right.WRITE), name)
-    services.target_check(target)
-    target.refresh_from_db()
-    return target_out(target, capacity=True)
 
 
 def build_out(build: EnvironmentBuild) -> dict[str, Any]:
@@ -183,7 +138,7 @@ def environment_prepare(request: HttpRequest, workspace: Ws, name: str, data: Pr
     """Have an environment built on a target, so that runs need not wait for it."""
     data = data or PrepareIn()
     place = workspace_of(request, workspace, Right.WRITE)
-    environment, target = environment_find(place, name, data.version), _target(place, data.target)
+    environment, target = environment_find(place, name, data.version), target_named(place, data.target)
     if target.state == "Creating":
         raise Conflict(_("The target %(name)s is not ready yet.") % {"name": target.name})
     prepare = services.environment_rebuild if data.rebuild else services.environment_prepare

@@ -22,13 +22,85 @@ class ProblemOut(Schema):
     field: str = ""
 
 
+class TargetField(Schema):
+    """A setting of a kind of compute: it goes into `config`, or into `secrets` where it is secret."""
+
+    name: str
+    label: str
+    kind: str = Field(..., description="text, number, select, textarea, checkbox or password.")
+    help: str
+    required: bool
+    secret: bool
+    default: Any = None
+    choices: list[list[str]] = Field(default_factory=list, description="[value, label].")
+
+
+class TargetKind(Schema):
+    name: str = Field(..., examples=["remotedocker"])
+    title: str
+    summary: str
+    containers: bool = Field(..., description="Runs are containers there, and environments images.")
+    fields: list[TargetField]
+
+
+class TargetIn(Input):
+    name: str = Field(..., description="Up to 64 letters, digits, hyphens and underscores.", examples=["remotevm"])
+    driver: str = Field(..., description="A kind of `targets/kinds`.", examples=["remotedocker"])
+    description: str = ""
+    config: dict[str, Any] = Field(
+        default_factory=dict, examples=[{"address": "10.0.0.4", "username": "azureuser", "memory": "8g"}]
+    )
+    secrets: dict[str, str] = Field(default_factory=dict, description="Encrypted; never given back.")
+    host_key: str | None = Field(
+        None,
+        description="Of a machine behind SSH, where it is known beforehand: the fingerprint (SHA256:...), or the "
+        "public key. Without it the key that the machine shows has to be confirmed.",
+    )
+
+
+class TargetPatch(Input):
+    config: dict[str, Any] | None = Field(
+        None, description="Settings to change; null takes one back to its default. Those not named stay."
+    )
+    secrets: dict[str, str] | None = Field(
+        None, description="Secrets to change. They have to be given again where the address changes."
+    )
+    description: str | None = None
+
+
+class HostKeyIn(Input):
+    fingerprint: str = Field(..., description="Of the key that the machine shows, as it was looked at: SHA256:...")
+
+
+class HostKeyOut(Schema):
+    type: str = Field(..., examples=["ssh-ed25519"])
+    fingerprint: str = Field(..., examples=["SHA256:..."])
+    confirmed: bool = Field(..., description="False: nothing is sent to the machine until somebody confirms it.")
+    before: str = Field("", description="The confirmed one, where the machine shows another.")
+
+
+class TargetCheck(Schema):
+    code: str
+    label: str
+    state: str = Field(..., description="ok, bad, or unknown: not looked at.")
+    message: str = ""
+    hint: str = ""
+
+
 class TargetOut(Schema):
     name: str = Field(..., examples=["local"])
     driver: str
     description: str
-    state: str = Field(..., description="Creating, Succeeded or Failed.")
+    containers: bool = Field(..., description="Runs are containers there, and environments images.")
+    state: str = Field(..., description="Creating, Succeeded, Failed or Detaching.")
     problems: list[ProblemOut]
+    checks: list[TargetCheck] = Field(..., description="What the test looks at, in its order.")
     capacity: CapacityOut | None = None
+    config: dict[str, Any] = Field(..., description="The settings without secrets.")
+    secrets: list[str] = Field(..., description="Names of the secrets that it has; never their values.")
+    facts: dict[str, Any] = Field(..., description="What it said of itself at its last test.")
+    host_key: HostKeyOut | None = Field(None, description="Of a machine behind SSH.")
+    url: str = Field(..., description="Its page in the studio.")
     checked_at: dt.datetime | None
     created_at: dt.datetime
 
