@@ -16,10 +16,12 @@ from studio.lib.errors import Invalid
 from studio.lib.forms import CODE, KindForm, kind_field
 
 RESERVED_TARGETS = {"attach"}  # words that the addresses of the compute pages use themselves
+# What a run may take of a target, in the words that every driver uses; all else says how the target is reached.
+LIMITS = frozenset({"slots", "cpus", "memory", "pids", "shm_size", "gpus", "volumes"})
 
 
 class TargetForm(KindForm):
-    """Name and description (when attaching), and what the driver asks for."""
+    """Name and description (when attaching), and what the driver asks for, in groups."""
 
     def __init__(self, *args: Any, driver: str, target: Target | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,6 +44,23 @@ class TargetForm(KindForm):
         if name in RESERVED_TARGETS:
             raise forms.ValidationError(gettext("This word is used by the studio itself. Choose another name."))
         return name
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The fields as the page draws them: how the target is reached, how to sign in there, what runs may take."""
+        named = [
+            ("connection", gettext("Connection"), lambda spec: not spec.secret and spec.name not in LIMITS),
+            ("sign-in", gettext("Sign-in"), lambda spec: spec.secret),
+            ("limits", gettext("Limits"), lambda spec: not spec.secret and spec.name in LIMITS),
+        ]
+        found = [
+            {"key": key, "title": title, "fields": [self[spec.name] for spec in self.specs if belongs(spec)]}
+            for key, title, belongs in named
+        ]
+        return [group for group in found if group["fields"]]
+
+    def secrets_dropped(self) -> bool:
+        """Whether a secret was typed into a form that comes back with errors: pages never hold one."""
+        return bool(self.errors) and any(self.data.get(spec.name) for spec in self.specs if spec.secret)
 
 
 class EnvironmentForm(forms.Form):

@@ -11,6 +11,7 @@ urlpatterns = [
     path("compute/attach/", views.target_attach, name="target-attach"),
     path("compute/<slug:name>/", views.target_detail, name="target-detail"),
     path("compute/<slug:name>/check/", views.target_check, name="target-check"),
+    path("compute/<slug:name>/host-key/", views.target_host_key, name="target-host-key"),
     path("compute/<slug:name>/edit/", views.target_edit, name="target-edit"),
     path("compute/<slug:name>/delete/", views.target_delete, name="target-delete"),
     path("environments/", env_views.environment_list, name="environment-list"),

@@ -7,10 +7,12 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from compute import selectors, services, states
+from compute import selectors, services, states, target_page
 from compute.drivers import registry
 from compute.forms import TargetForm
 from compute.models import Target, Unit, UnitKind
@@ -18,13 +20,16 @@ from studio.accounts.access import WorkspaceRequest, workspace_page
 from studio.accounts.policy import Right
 from studio.lib.errors import AtelierError, NotFound
 from studio.lib.forms import add_errors
-from studio.lib.htmx import render_page
 
 UNITS_SHOWN = 50
 RECENT = 10
+PAGE = "compute/target_detail.html"
+# The parts of the page that say what the target is; they are sent again when that changed.
+ABOUT = ("state", "top", "checks", "facts")
 
 
-def _target(request: WorkspaceRequest, name: str) -> Target:
+def target_of(request: WorkspaceRequest, name: str) -> Target:
+    """The target of this workspace; NotFound for every other name."""
     found = Target.objects.filter(workspace=request.workspace, name=name).select_related("created_by").first()
     if found is None:
         raise NotFound(_("There is no compute target %(name)s in this workspace.") % {"name": name})
@@ -46,11 +51,11 @@ def _load(target: Target) -> dict[str, Any]:
 @require_GET
 def target_list(request: WorkspaceRequest) -> HttpResponse:
     targets = Target.objects.filter(workspace=request.workspace).select_related("created_by").order_by("name")
-    rows = [
-        {"target": target, "load": _load(target), "kind": registry.driver_class(target.driver).title}
-        for target in targets
+    rows: list[dict[str, Any]] = [
+        {"target": target, "load": _load(target), "kind": target_page.kind_of(target.driver)} for target in targets
     ]
-    return render(request, "compute/target_list.html", {"rows": rows})
+    context = {"rows": rows, "containers": any(row["kind"]["containers"] for row in rows)}
+    return render(request, "compute/target_list.html", context)
 
 
 def _living(target: Target) -> list[dict[str, Any]]:
@@ -85,41 +90,91 @@ def _recent(target: Target) -> list[dict[str, Any]]:
     ]
 
 
+def _about(target: Target) -> dict[str, Any]:
+    """What the target is and whether it can be used, as the parts named in ``ABOUT`` draw it."""
+    return {
+        "target": target,
+        "kind": target_page.kind_of(target.driver),
+        "facts": target_page.facts_of(target),
+        "settings": target_page.settings_of(target),
+        "checks": selectors.target_checks(target),
+        "host_key": target_page.host_key_of(target),
+        "version": target_page.version_of(target),
+        "moving": target.state in target_page.MOVING,
+    }
+
+
+def _work(target: Target) -> dict[str, Any]:
+    """What runs, waits and ended on the target."""
+    living = _living(target)
+    total = selectors.units_active(target).count() if len(living) == UNITS_SHOWN else len(living)
+    return {"load": _load(target), "living": living, "living_total": total, "recent": _recent(target)}
+
+
 @workspace_page()
 @require_GET
 def target_detail(request: WorkspaceRequest, name: str) -> HttpResponse:
-    """The page, and for htmx its moving part: slots, what lives, what ended."""
-    target = _target(request, name)
-    living = _living(target)
-    driver = registry.driver_class(target.driver)
-    settings = [(field.label, target.config.get(field.name)) for field in driver.fields if not field.secret]
-    context = {
-        "target": target,
-        "kind": driver.title,
-        "summary": driver.summary,
-        "settings": settings,
-        "load": _load(target),
-        "living": living,
-        "recent": _recent(target),
-        "more": len(living) == UNITS_SHOWN,
-    }
-    return render_page(request, "compute/target_detail.html", context, part="live")
+    """The page. htmx gets its moving part: slots, what lives, what ended; and what the target says of itself where that
+    is not what the page has (``v``) any more."""
+    try:
+        target = target_of(request, name)
+    except NotFound:
+        gone = Target.everything.filter(workspace=request.workspace, name=name).exclude(deleted_at=None).exists()
+        if request.htmx and gone:
+            messages.success(request, _("%(name)s is detached. What ran there keeps its history.") % {"name": name})
+            return HttpResponse(
+                headers={"HX-Redirect": reverse("target-list", kwargs={"workspace": request.workspace.name})}
+            )
+        raise
+    context = {**_about(target), **_work(target)}
+    if not request.htmx or request.htmx.history_restore_request:
+        context["snippets"] = target_page.snippets_of(target)
+        response = render(request, PAGE, context)
+    else:
+        html = str(render_to_string(f"{PAGE}#live", context, request))
+        if request.GET.get("v") != context["version"]:
+            html += _parts(request, context)
+        response = HttpResponse(html)
+    response.headers["Vary"] = "HX-Request"
+    return response
+
+
+def _parts(request: WorkspaceRequest, context: dict[str, Any], *, but: str = "") -> str:
+    """The parts of ``ABOUT`` to be swapped into their places, wherever the answer itself goes."""
+    return "".join(
+        render_to_string(f"{PAGE}#{part}", {**context, "oob": True}, request) for part in ABOUT if part != but
+    )
 
 
 @workspace_page(write=Right.WRITE)
 @require_POST
 def target_check(request: WorkspaceRequest, name: str) -> HttpResponse:
     """The test button: asks the target now. htmx gets the list of what was found."""
-    target = _target(request, name)
+    target = target_of(request, name)
     services.target_check(target)
     if not getattr(request, "htmx", False):
         return redirect("target-detail", workspace=request.workspace.name, name=name)
-    return render(request, "compute/target_detail.html#checks", {"target": target, "checked_now": True})
+    context = _about(target)
+    return HttpResponse(render_to_string(f"{PAGE}#checks", context, request) + _parts(request, context, but="checks"))
 
 
-def _kinds() -> list[dict[str, str]]:
-    """What can be attached. Plain values: a template would call a driver's class."""
-    return [{"name": name, "title": kind.title, "summary": kind.summary} for name, kind in registry.DRIVERS.items()]
+@workspace_page(Right.MANAGE, write=Right.MANAGE)
+@require_POST
+def target_host_key(request: WorkspaceRequest, name: str) -> HttpResponse:
+    """Trust the host key that was looked at (``fingerprint``)."""
+    target = target_of(request, name)
+    try:
+        services.target_confirm_key(
+            target, fingerprint=request.POST.get("fingerprint", ""), user=request.user, request=request
+        )
+    except AtelierError as error:
+        messages.error(request, error.detail)
+    else:
+        if target.problems:
+            messages.warning(request, _("The host key is confirmed. The test found more: see the check list."))
+        else:
+            messages.success(request, _("The host key is confirmed, and %(name)s can be used.") % {"name": name})
+    return redirect("target-detail", workspace=request.workspace.name, name=name)
 
 
 @workspace_page(Right.MANAGE, write=Right.MANAGE)
@@ -128,7 +183,7 @@ def target_attach(request: WorkspaceRequest) -> HttpResponse:
     """The fields of the chosen driver; the first kind when none was chosen."""
     driver = request.POST.get("driver") or request.GET.get("driver") or next(iter(registry.DRIVERS))
     if driver not in registry.DRIVERS:
-        raise NotFound(_("There is no kind of compute named %(name)s.") % {"name": driver})
+        raise NotFound(_("There is no kind of compute named %(name)s.") % {"name": driver[:60]})
     form = TargetForm(request.POST or None, driver=driver)
     if request.method == "POST" and form.is_valid():
         try:
@@ -145,16 +200,19 @@ def target_attach(request: WorkspaceRequest) -> HttpResponse:
         except AtelierError as error:
             add_errors(form, error)
         else:
-            messages.success(request, _("%(name)s is attached.") % {"name": target.name})
+            if target.state == "Failed":
+                messages.warning(request, _("%(name)s is attached. The test found problems.") % {"name": target.name})
+            else:
+                messages.success(request, _("%(name)s is attached.") % {"name": target.name})
             return redirect("target-detail", workspace=request.workspace.name, name=target.name)
-    context = {"form": form, "driver": driver, "drivers": _kinds()}
+    context = {"form": form, "kind": target_page.kind_of(driver), "kinds": target_page.kinds()}
     return render(request, "compute/target_attach.html", context, status=422 if form.errors else 200)
 
 
 @workspace_page(Right.MANAGE, write=Right.MANAGE)
 @require_http_methods(["GET", "HEAD", "POST"])
 def target_edit(request: WorkspaceRequest, name: str) -> HttpResponse:
-    target = _target(request, name)
+    target = target_of(request, name)
     form = TargetForm(request.POST or None, driver=target.driver, target=target)
     if request.method == "POST" and form.is_valid():
         try:
@@ -171,19 +229,25 @@ def target_edit(request: WorkspaceRequest, name: str) -> HttpResponse:
         else:
             messages.success(request, _("The settings of %(name)s are saved.") % {"name": name})
             return redirect("target-detail", workspace=request.workspace.name, name=name)
-    return render(
-        request, "compute/target_edit.html", {"form": form, "target": target}, status=422 if form.errors else 200
-    )
+    context = {"form": form, "target": target, "kind": target_page.kind_of(target.driver)}
+    return render(request, "compute/target_edit.html", context, status=422 if form.errors else 200)
 
 
 @workspace_page(Right.MANAGE, write=Right.MANAGE)
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def target_delete(request: WorkspaceRequest, name: str) -> HttpResponse:
-    target = _target(request, name)
-    try:
-        services.target_delete(target, user=request.user, request=request)
-    except AtelierError as error:
-        messages.error(request, error.detail)
-        return redirect("target-detail", workspace=request.workspace.name, name=name)
-    messages.success(request, _("%(name)s is detached. What ran there keeps its history.") % {"name": name})
-    return redirect("target-list", workspace=request.workspace.name)
+    """What is detached and what lives there, to be confirmed. ``cancel``: what lives there is canceled first."""
+    target = target_of(request, name)
+    if request.method == "POST":
+        try:
+            gone = services.target_delete(target, user=request.user, request=request, cancel="cancel" in request.POST)
+        except AtelierError as error:
+            messages.error(request, error.detail)
+            return redirect("target-delete", workspace=request.workspace.name, name=name)
+        if not gone:
+            messages.info(request, _("%(name)s is detached when the last of its runs has ended.") % {"name": name})
+            return redirect("target-detail", workspace=request.workspace.name, name=name)
+        messages.success(request, _("%(name)s is detached. What ran there keeps its history.") % {"name": name})
+        return redirect("target-list", workspace=request.workspace.name)
+    context = {"target": target, "living": _living(target), "total": selectors.units_active(target).count()}
+    return render(request, "compute/target_detach.html", context)

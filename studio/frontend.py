@@ -33,7 +33,7 @@ ICONS = [
     "alert-triangle", "box", "check", "circle-check", "circle-x", "clock", "cpu", "database", "file", "file-text",
     "flask", "folder", "info-circle", "loader", "package", "photo", "player-pause", "player-play", "player-stop",
     "rocket", "server", "table", "x", "home", "circle-plus", "list-details", "broadcast", "stack-2", "users",
-    "history", "settings", "brand-azure", "bucket", "world",
+    "history", "settings", "brand-azure", "bucket", "world", "brand-docker", "device-desktop", "server-bolt",
 ]  # fmt: skip
 _USES = re.compile(r"""\{%\s*icon\s+["']([a-z0-9-]+)["']|\bicon=["']([a-z0-9-]+)["']""")
 

@@ -150,13 +150,20 @@
     return done;
   };
 
+  // A link that opens a box leads to the page of the same question where there is no box.
+  const openDialog = (event, dialog) => {
+    if (!dialog || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    dialog.showModal();
+  };
+
   document.addEventListener("click", (event) => {
     const element = event.target.closest("[data-copy], [data-copy-target], [data-set-theme], [data-toast-close], [data-back], [data-dialog]");
     if (!element) return;
     if (element.dataset.setTheme) chooseTheme(element.dataset.setTheme);
     else if ("toastClose" in element.dataset) dismiss(element.closest("[data-toast]"));
     else if ("back" in element.dataset) history.back();
-    else if (element.dataset.dialog) document.querySelector(element.dataset.dialog)?.showModal();
+    else if (element.dataset.dialog) openDialog(event, document.querySelector(element.dataset.dialog));
     else copy(element);
   });
 

@@ -22,6 +22,13 @@ def add_errors(form: forms.BaseForm, error: AtelierError) -> None:
             form.add_error(field if field in form.fields else None, text)
 
 
+class SecretTextarea(forms.Textarea):
+    """For a secret of several lines, such as a private key: what was typed is not sent back to the page."""
+
+    def format_value(self, value: Any) -> None:
+        return None
+
+
 def kind_field(spec: FormField, *, stored: bool = False) -> forms.Field:
     """A declared field as a form field. ``stored``: a secret that is there already may stay empty."""
     common: dict[str, Any] = {
@@ -33,9 +40,10 @@ def kind_field(spec: FormField, *, stored: bool = False) -> forms.Field:
     if spec.secret or spec.kind == "password":
         if stored:
             common["help_text"] = gettext("Stored. Leave it empty to keep it. %(help)s") % {"help": spec.help}
-        return forms.CharField(
-            widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), strip=False, **common
-        )
+        widget: forms.Widget = forms.PasswordInput(attrs={"autocomplete": "new-password"})
+        if spec.kind == "textarea":
+            widget = SecretTextarea(attrs={"rows": 6, **CODE})
+        return forms.CharField(widget=widget, strip=False, **common)
     if spec.kind == "number":
         return forms.IntegerField(min_value=spec.minimum, max_value=spec.maximum, **common)
     if spec.kind == "checkbox":

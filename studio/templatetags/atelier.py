@@ -37,6 +37,7 @@ STATUS_COLORS = {
     "Unhealthy": "orange",
     "Stopped": "secondary",
     "Creating": "azure",
+    "Detaching": "orange",
     "Succeeded": "green",
     "ready": "green",
     "building": "blue",
@@ -44,7 +45,7 @@ STATUS_COLORS = {
 }
 
 # States that are still moving: their dot breathes.
-LIVE = {"Preparing", "Starting", "Running", "Finalizing", "Transitioning", "Creating", "building"}
+LIVE = {"Preparing", "Starting", "Running", "Finalizing", "Transitioning", "Creating", "Detaching", "building"}
 
 STATUS_LABELS = {
     "NotStarted": gettext_lazy("Not started"),
@@ -63,6 +64,7 @@ STATUS_LABELS = {
     "Unhealthy": gettext_lazy("Unhealthy"),
     "Stopped": gettext_lazy("Stopped"),
     "Creating": gettext_lazy("Creating"),
+    "Detaching": gettext_lazy("Detaching"),
     "Succeeded": gettext_lazy("Ready"),
     "ready": gettext_lazy("Ready"),
     "building": gettext_lazy("Building"),
