@@ -32,6 +32,11 @@ app.conf.beat_schedule = {
     "models_registry.health": {"task": "models_registry.health", "schedule": 5.0, "options": {"expires": 5}},
 }
 
+if os.environ.get("ATELIER_CONTAINER"):
+    from studio.in_container import equip
+
+    equip(app)
+
 
 def _answer(name: str) -> None:
     """``manage.py up`` waits for this file: the process has connected to the broker and takes work."""

@@ -20,6 +20,8 @@ ATELIER_HOST = env.text("ATELIER_HOST", "127.0.0.1")
 ATELIER_PORT = env.integer("ATELIER_PORT", 8700, minimum=1)
 EVERYWHERE = ATELIER_HOST == "0.0.0.0"  # noqa: S104 - compared, not bound
 ATELIER_URL = env.text("ATELIER_URL") or f"http://{'127.0.0.1' if EVERYWHERE else ATELIER_HOST}:{ATELIER_PORT}"
+# The same for units, where they find the studio under another name than people do.
+ATELIER_UNIT_URL = env.text("ATELIER_UNIT_URL") or ATELIER_URL
 ATELIER_KEYS_FILE = Path(env.text("ATELIER_KEYS_FILE") or ATELIER_DATA / "secrets" / "fernet.keys")
 ATELIER_SNAPSHOT_MAX_BYTES = env.integer("ATELIER_SNAPSHOT_MAX_BYTES", 300 * 1024 * 1024, minimum=1)
 ATELIER_SNAPSHOT_MAX_FILES = env.integer("ATELIER_SNAPSHOT_MAX_FILES", 2000, minimum=1)
@@ -30,6 +32,7 @@ ATELIER_DOCKER_SOCKET = env.text("ATELIER_DOCKER_SOCKET", "/var/run/docker.sock"
 ATELIER_BASE_IMAGE = env.text("ATELIER_BASE_IMAGE", "python:3.11-slim-bookworm")
 ATELIER_DOCKER_VOLUMES = env.folders("ATELIER_DOCKER_VOLUMES")  # what owners may mount; site administrators: anything
 ATELIER_SERVICE_HOST = env.text("ATELIER_SERVICE_HOST", "127.0.0.1")
+ATELIER_SERVICE_ADDRESS = env.text("ATELIER_SERVICE_ADDRESS")  # where the studio itself calls them; empty: that host
 ATELIER_SERVICE_PORTS = env.text("ATELIER_SERVICE_PORTS", "8750-8849")
 # What datastores may reach: networks and host names, and folders of this machine. See docs/operations.md, "Data".
 ATELIER_DATA_DENY = env.reach("ATELIER_DATA_DENY")

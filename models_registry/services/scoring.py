@@ -20,7 +20,9 @@ TIMEOUT_S = 60.0
 
 
 def local_host() -> str:
-    """Where this machine reaches a service that listens on ATELIER_SERVICE_HOST."""
+    """Where this machine reaches a service: ATELIER_SERVICE_ADDRESS, else where it listens, ATELIER_SERVICE_HOST."""
+    if settings.ATELIER_SERVICE_ADDRESS:
+        return str(settings.ATELIER_SERVICE_ADDRESS)
     host = str(settings.ATELIER_SERVICE_HOST)
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - compared, not bound
 

@@ -54,7 +54,7 @@ def run_environment(workspace: Workspace, experiment: Experiment, run_id: str, n
         "AZUREML_ARM_WORKSPACE_NAME": workspace.name,
         "AZUREML_ARM_PROJECT_NAME": experiment.name,
         "AZUREML_EXPERIMENT_ID": str(experiment.pk),
-        "AZUREML_SERVICE_ENDPOINT": settings.ATELIER_URL,
+        "AZUREML_SERVICE_ENDPOINT": settings.ATELIER_UNIT_URL,
         "ATELIER_RUN_NUMBER": str(number),
     }
 

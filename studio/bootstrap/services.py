@@ -40,7 +40,7 @@ class Place:
         self.logs = self.data / "log"
 
 
-def _commands(place: Place) -> dict[str, list[str]]:
+def commands(place: Place) -> dict[str, list[str]]:
     python = sys.executable
     celery = [python, "-m", "celery", "-A", "studio"]
     found = {
@@ -73,7 +73,7 @@ class Services:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.commands = _commands(place)
+        self.commands = commands(place)
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.died: dict[str, float] = {}
 
@@ -105,7 +105,7 @@ class Services:
         if name == "valkey":
             return _ping(broker.socket_path(self.place.data))
         if name == "web":
-            return _answers(self.place.near, self.place.port)
+            return answers(self.place.near, self.place.port)
         return (self.place.data / "run" / f"{name}.ready").exists()
 
     def wait(self, name: str) -> None:
@@ -149,7 +149,7 @@ def _ping(path: Path) -> bool:
         return False
 
 
-def _answers(host: str, port: int) -> bool:
+def answers(host: str, port: int) -> bool:
     """Whether the web server answers at all: a redirect to https, or a host that is not allowed, says so too."""
     connection = http.client.HTTPConnection(host, port, timeout=5)
     try:

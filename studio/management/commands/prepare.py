@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import sys
+from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
@@ -23,13 +24,19 @@ CLIENT = str(settings.BASE_DIR / "client" / "src")
 class Command(BaseCommand):
     help = "Migrate the database, collect static files, and make the first owner and workspace where there are none."
 
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--in-container", action="store_true", help="the image has the pages, and nobody's client to sign in"
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         call_command("migrate", verbosity=0, interactive=False)
-        call_command("collectstatic", verbosity=0, interactive=False, clear=False)
-        self.stdout.write(json.dumps(self.first_owner()))
+        if not options["in_container"]:
+            call_command("collectstatic", verbosity=0, interactive=False, clear=False)
+        self.stdout.write(json.dumps(self.first_owner(own_client=not options["in_container"])))
 
     @transaction.atomic
-    def first_owner(self) -> dict[str, str]:
+    def first_owner(self, *, own_client: bool) -> dict[str, str]:
         """The first owner's name, and the password when the owner was made just now."""
         owner = User.objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
         password = ""
@@ -43,7 +50,8 @@ class Command(BaseCommand):
         made = workspace is None
         if workspace is None:
             workspace = workspace_create(name=env.text("ATELIER_WORKSPACE", "main"), title="", user=owner)
-        self.connect(owner, workspace, fresh=bool(password))
+        if own_client:
+            self.connect(owner, workspace, fresh=bool(password))
         return {
             "owner": owner.username,
             "password": password,
