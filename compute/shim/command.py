@@ -55,7 +55,7 @@ def command_environment(spec: Dict[str, Any], secrets: Dict[str, str], unit: str
     """The command's environment: the target's, the unit's own, its secrets, and where the client library lies."""
     environment = dict(os.environ)
     python = spec.get("python")
-    if python:
+    if python and os.path.isabs(python):  # else it is a name that is looked for on the PATH as it is
         folder = os.path.dirname(python)
         environment["PATH"] = folder + os.pathsep + environment.get("PATH", os.defpath)
         if os.path.exists(os.path.join(os.path.dirname(folder), "pyvenv.cfg")):

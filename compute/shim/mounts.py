@@ -81,11 +81,22 @@ class Shield:
             self._mount(os.path.join(self.unit, COVER), os.path.join(self.unit, FOLDER), MS_BIND | MS_REC)
             self._note({"read_only": True})
         except OSError as error:
-            self._note({"read_only": False, "why": str(error)})
+            if all(_read_only(source) for _point, source in self.sources):
+                self._note({"read_only": True})  # whoever made this container has mounted them so
+            else:
+                self._note({"read_only": False, "why": str(error)})
 
     def _note(self, note: Any) -> None:
         with contextlib.suppress(OSError), open(os.path.join(self.unit, NOTE), "w", encoding="utf-8") as handle:
             json.dump(note, handle)
+
+
+def _read_only(folder: str) -> bool:
+    """Whether nothing can be written to it, nor to a disk mounted within it."""
+    try:
+        return all(os.statvfs(each).f_flag & os.ST_RDONLY for each in [folder, *_mounted_at(folder)])
+    except OSError:
+        return False
 
 
 def _mounted_at(point: str) -> List[str]:

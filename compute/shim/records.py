@@ -85,6 +85,20 @@ def write_record(unit: str, record: Json) -> None:
     sync_folder(unit)
 
 
+def memory_kills(root: str = "/sys/fs/cgroup") -> Optional[int]:
+    """How many processes of this container the kernel has killed for want of memory; None where it does not say."""
+    for path in ("memory.events", "memory/memory.oom_control"):  # cgroup 2 and 1
+        try:
+            with open(os.path.join(root, path), encoding="ascii") as handle:
+                for line in handle:
+                    name, _space, number = line.partition(" ")
+                    if name == "oom_kill":
+                        return int(number)
+        except (OSError, ValueError):
+            continue
+    return None
+
+
 def describe(code: Optional[int], number: Optional[int]) -> str:
     """An exit in words for a person."""
     if number is None:

@@ -8,6 +8,10 @@ disk. The supervisor runs the command in a process group of its own, copies its 
 the clock and ``cancel.json``, beats, and writes ``exit.json`` once. The guard only waits for the supervisor: should it
 die, the guard ends the command and writes the exit record in its place. None of them needs the studio to be there.
 
+``python supervisor.py --foreground <unit directory>`` is the supervisor alone, as the first process of a container:
+it stays until the command's end, takes in orphans, and leaves with 0 once the exit record is written. Whoever watches
+the container is its guard.
+
 Reads ``spec.json`` (argv, env, python, lib, time_limit_s, grace_s, restart, attempt) and ``secrets.json`` (environment
 variables that are secret; removed once read). A unit whose ``beat.json`` exists was started and is never started again.
 """
@@ -31,6 +35,7 @@ if not __package__:  # run as a script, from wherever it was copied to together 
     from records import (
         describe,
         failure_record,
+        memory_kills,
         process_start_time,
         read_json,
         reserve_record,
@@ -44,6 +49,7 @@ else:
     from compute.shim.records import (
         describe,
         failure_record,
+        memory_kills,
         process_start_time,
         read_json,
         reserve_record,
@@ -81,6 +87,7 @@ class Supervisor:
         self.child: Optional[int] = None
         self.status: Optional[int] = None
         self.restarts = 0
+        self.first = os.getpid() == 1  # of a container: orphans are ours, and so is what the kernel kills
         self.started: Optional[float] = None
         self.began = 0.0  # monotonic start of the present command
         self.stopping: Optional[str] = None  # reason, once the command was asked to end
@@ -172,9 +179,13 @@ class Supervisor:
     def reap(self) -> bool:
         """Whether the command has ended."""
         if self.status is None and self.child is not None:
-            pid, status = os.waitpid(self.child, os.WNOHANG)
-            if pid:
-                self.status = status
+            with contextlib.suppress(ChildProcessError):
+                while True:
+                    pid, status = os.waitpid(-1 if self.first else self.child, os.WNOHANG)
+                    if pid == self.child:
+                        self.status = status
+                    if not pid or not self.first:
+                        break
         return self.status is not None
 
     def wait_events(self, output: Optional[int], timeout: float) -> Optional[bytes]:
@@ -282,7 +293,7 @@ class Supervisor:
         return self.record(code, number, "exited", describe(code, number))
 
     def record(self, code: Optional[int], number: Optional[int], reason: str, message: str) -> Any:
-        return {
+        record = {
             "code": code,
             "signal": number,
             "started": self.started,
@@ -292,15 +303,19 @@ class Supervisor:
             "attempt": self.attempt,
             "restarts": self.restarts,
         }
+        if self.first:
+            record["oom_kills"] = memory_kills()
+        return record
 
 
-def supervise(unit: str, ready: int) -> None:
+def supervise(unit: str, ready: Optional[int] = None) -> None:
     """The supervisor's process. Says "ok" to the launcher once the first beat is on disk."""
     supervisor = Supervisor(unit)
     supervisor.listen()
     reserve_record(unit)
-    os.write(ready, b"ok")
-    os.close(ready)
+    if ready is not None:
+        os.write(ready, b"ok")
+        os.close(ready)
     try:
         record = supervisor.run()
     except Exception as error:  # noqa: BLE001 - whatever it was, the unit needs its end
@@ -366,14 +381,37 @@ def take(lock: int) -> bool:
     return False
 
 
-def launch(unit: str) -> int:
-    """Start the unit unless it was started before. Returns when its first beat is on disk."""
+def claim(unit: str) -> int:
+    """0 when the unit is ours to start: locked until this process and those that it forks have ended, and never
+    started before."""
     lock = os.open(os.path.join(unit, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
     if not take(lock):
         return RC_BUSY
     for name in ("beat.json", "exit.json"):
         if os.path.exists(os.path.join(unit, name)):
             return RC_STARTED
+    return 0
+
+
+def foreground(unit: str) -> int:
+    """Run the unit here, to its end, unless it was started before."""
+    try:
+        refused = claim(unit)
+        if refused:
+            return refused
+        os.chdir(unit)
+        supervise(unit)
+    except OSError as error:
+        sys.stderr.write("The unit's folder %s cannot be used: %s\n" % (unit, error))
+        return 1
+    return 0
+
+
+def launch(unit: str) -> int:
+    """Start the unit unless it was started before. Returns when its first beat is on disk."""
+    refused = claim(unit)
+    if refused:
+        return refused
     reader, writer = os.pipe()
     if os.fork() == 0:
         os.close(reader)
@@ -391,7 +429,8 @@ def launch(unit: str) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.stderr.write("usage: supervisor.py <unit directory>\n")
+    words = [word for word in sys.argv[1:] if word != "--foreground"]
+    if len(words) != 1:
+        sys.stderr.write("usage: supervisor.py [--foreground] <unit directory>\n")
         sys.exit(2)
-    sys.exit(launch(os.path.realpath(sys.argv[1])))
+    sys.exit((foreground if "--foreground" in sys.argv else launch)(os.path.realpath(words[0])))
