@@ -1,9 +1,9 @@
-"""Run configurations, and their YAML with camelCase keys."""
+"""Run configurations, and their YAML: camelCase keys as v1 writes them; PascalCase ones of 2017 are read too."""
 
 from __future__ import annotations
 
+import logging
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,14 @@ from atelier.conda_dependencies import CondaDependencies
 from atelier.data.references import DataReferenceConfiguration
 from atelier.environment import DockerSection, Environment, PythonSection, SparkSection
 from atelier.exceptions import UserErrorException
+from atelier.runconfig_schema import RUN_CONFIGURATION, Checker, lifted
+from atelier.runconfig_schema import camel as _camel
+from atelier.runconfig_schema import snake as _snake
 
 DEFAULT_SECONDS = 2592000  # 30 days
+FILE_WORD = "$file"  # in an ArgumentVector: the script that the command line names
 _FOLDERS = (".azureml", "aml_config", "")
+log = logging.getLogger("atelier")
 
 
 class HistoryConfiguration:
@@ -35,7 +40,9 @@ class HdiConfiguration:
 
 
 class DockerConfiguration:
-    """How a run uses Docker; targets without images do not."""
+    """How a run uses Docker. With ``use_docker`` a run on the target ``local`` goes to the workspace's Docker target.
+    ``arguments`` are options of ``docker run``: those that set limits (``--gpus``, ``--cpus``, ``--memory``,
+    ``--shm-size``, ``--pids-limit``) and variables (``-e``); ``shm_size`` such as ``2g``."""
 
     def __init__(
         self,
@@ -82,6 +89,9 @@ class RunConfiguration:
         self.output_data: dict[str, Any] = {}
         self.inputs: list[Any] = []
         self.outputs: list[Any] = []
+        self.resources: dict[str, Any] = {}  # of the container: cpus, memory, shm_size, gpus, pids
+        self.spark_dependencies_file: str | None = None
+        self._kept: dict[str, Any] = {}  # what a file had and this class does not use, as it was written
         self._environment_given = conda_dependencies is not None
         if conda_dependencies is not None:
             self.environment.python.conda_dependencies = conda_dependencies
@@ -128,10 +138,10 @@ class RunConfiguration:
             places += [base / folder / stem for folder in _FOLDERS for stem in stems]
         for place in places:
             if place.is_file():
-                content = tinyyaml.load(place.read_text(encoding="utf-8-sig"))
+                content = read_yaml(place)
                 if not isinstance(content, dict):
                     raise UserErrorException(f"{place} is not a run configuration.")
-                return cls.from_dict(content, place.parent)
+                return cls.from_dict(content, place.parent, place)
         raise UserErrorException(f"There is no run configuration {name or ''} at {base}.")
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,7 +155,7 @@ class RunConfiguration:
             "docker": _camel_state(docker),
             "spark": _camel_state(spark),
         }
-        return {
+        written: dict[str, Any] = {
             "script": self.script,
             "arguments": [
                 argument if isinstance(argument, (int, float)) else str(argument) for argument in self.arguments
@@ -164,12 +174,24 @@ class RunConfiguration:
             "docker": _camel_state(self.docker),
             "dataReferences": {name: _reference(value) for name, value in self.data_references.items()},
         }
+        if self.resources:
+            written["resources"] = dict(self.resources)
+        written.update((key, value) for key, value in self._kept.items() if key not in written)
+        return written
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any], base: Path | None = None) -> RunConfiguration:
-        """From the keys of a file; relative conda files are looked for beside ``base`` and in its parent."""
-        found = {_snake(key): value for key, value in content.items()}
+    def from_dict(cls, content: dict[str, Any], base: Path | None = None, file: Path | None = None) -> RunConfiguration:
+        """From the keys of a file; relative conda files are looked for beside ``base`` and in its parent. Raises
+        UserErrorException with every key that nobody knows and every value of a wrong type."""
+        checker = Checker(file or "The run configuration")
+        content = lifted(content, RUN_CONFIGURATION, checker.notes, checker.file)
+        found = checker.section(content, RUN_CONFIGURATION)
+        checker.finish()
+        for note in checker.notes:
+            log.warning("%s", note)
         made = cls(found.get("script"), found.get("arguments"), found.get("framework"), found.get("communicator"))
+        made._kept = {key: value for key, value in content.items() if _snake(key) not in _USED}
+        made._workbench(found, checker.file)
         for name in ("target", "command", "auto_prepare_environment", "max_run_duration_seconds"):
             if found.get(name) is not None:
                 setattr(made, name, found[name])
@@ -180,16 +202,46 @@ class RunConfiguration:
         }
         for name in ("history", "spark", "hdi", "docker"):
             _restore(getattr(made, name), found.get(name))
-        environment = {_snake(key): value for key, value in (found.get("environment") or {}).items()}
-        made._environment_given = bool(environment)
+        environment = _merged(found)
+        made._environment_given = bool(environment.keys() - {"environment_variables", "docker"})
         made.environment = _environment(environment, base)
         return made
+
+    def _workbench(self, found: dict[str, Any], file: str) -> None:
+        """The keys of 2017 that are not about the environment."""
+        self.spark_dependencies_file = found.get("spark_dependencies_file")
+        self.resources = dict(found.get("resources") or {})
+        if found.get("prepare_environment") is not None:
+            self.auto_prepare_environment = found["prepare_environment"]
+        words = [str(word) for word in found.get("argument_vector") or ()]
+        if not words or self.script or self.arguments:
+            return
+        if FILE_WORD in words:
+            at = words.index(FILE_WORD)
+            if at:
+                raise UserErrorException(
+                    f"{file}: {words[0]} stands before {FILE_WORD} in the ArgumentVector: the script comes first."
+                )
+            words = words[1:]
+        elif words[0].endswith(".py"):
+            self.script, words = words[0], words[1:]
+        self.arguments = list(words)
+
+
+# Keys of a file that have a place in a RunConfiguration; the others are only kept.
+_USED = frozenset(
+    ["script", "arguments", "command", "target", "framework", "communicator", "auto_prepare_environment",
+     "max_run_duration_seconds", "node_count", "environment", "history", "spark", "hdi", "docker", "data_references",
+     "environment_variables", "conda_dependencies_file", "user_managed_environment", "python_location",
+     "prepare_environment", "resources"]
+)  # fmt: skip
 
 
 def _environment(found: dict[str, Any], base: Path | None) -> Environment:
     made = Environment(found.get("name") or "")
-    made.environment_variables = {key: str(value) for key, value in (found.get("environment_variables") or {}).items()}
-    python = {_snake(key): value for key, value in (found.get("python") or {}).items()}
+    variables = (found.get("environment_variables") or {}).items()
+    made.environment_variables = {key: "" if value is None else str(value) for key, value in variables}
+    python = dict(found.get("python") or {})
     _restore(made.python, {key: value for key, value in python.items() if key != "conda_dependencies"})
     file = made.python.conda_dependencies_file
     if python.get("conda_dependencies"):
@@ -202,19 +254,39 @@ def _environment(found: dict[str, Any], base: Path | None) -> Environment:
     return made
 
 
+def _merged(found: dict[str, Any]) -> dict[str, Any]:
+    """The environment of a file, with what 2017 wrote at the top level in its place. Empty where there is nothing."""
+    environment = dict(found.get("environment") or {})
+    variables = {**(environment.get("environment_variables") or {}), **(found.get("environment_variables") or {})}
+    if variables:
+        environment["environment_variables"] = variables
+    python = dict(environment.get("python") or {})
+    for name, old in (
+        ("conda_dependencies_file", "conda_dependencies_file"),
+        ("user_managed_dependencies", "user_managed_environment"),
+        ("interpreter_path", "python_location"),
+    ):
+        if found.get(old) is not None:
+            python[name] = found[old]
+    if python:
+        environment["python"] = python
+    return environment
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a file, with the numbers of its lines. Raises UserErrorException naming the file."""
+    try:
+        return tinyyaml.load_marked(path.read_text(encoding="utf-8-sig"))
+    except tinyyaml.YamlError as error:
+        raise tinyyaml.YamlError(f"{path}: {error}") from None
+    except UnicodeDecodeError:
+        raise UserErrorException(f"{path} is not a text file.") from None
+
+
 def _reference(value: Any) -> Any:
     """A data reference as a run configuration's file has it."""
     config = value.to_config() if hasattr(value, "to_config") else value
     return config.to_dict() if hasattr(config, "to_dict") else config
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])[A-Z]", lambda match: "_" + match.group().lower(), name[:1].lower() + name[1:])
 
 
 def _camel_state(section: Any, skip: str = "") -> dict[str, Any]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, Dict
 
 from atelier.exceptions import UserErrorException
 
@@ -27,6 +27,22 @@ def load(text: str) -> Any:
     return _Reader(text).document()
 
 
+class Block(Dict[str, Any]):
+    """A mapping that knows where it stands: ``lines`` has the number of the line of each key, ``quoted`` the keys that
+    were written in quotes, ``line`` where it begins."""
+
+    def __init__(self, line: int = 0) -> None:
+        super().__init__()
+        self.line = line
+        self.lines: dict[str, int] = {}
+        self.quoted: set[str] = set()
+
+
+def load_marked(text: str) -> Any:
+    """As ``load``, with every mapping in block style a ``Block``. A key that is there twice is refused."""
+    return _Reader(text, marked=True).document()
+
+
 class _Line:
     def __init__(self, number: int, raw: str) -> None:
         self.number = number
@@ -36,7 +52,8 @@ class _Line:
 
 
 class _Reader:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, marked: bool = False) -> None:
+        self.marked = marked
         self.lines = [
             _Line(number, raw.rstrip("\r")) for number, raw in enumerate(text.lstrip("\ufeff").split("\n"), 1)
         ]
@@ -99,7 +116,8 @@ class _Reader:
                 found.append(self._value(line, rest, indent))
 
     def _mapping(self, indent: int) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        first = self._peek()
+        found: dict[str, Any] = Block(first.number if first is not None else 0) if self.marked else {}
         while True:
             line = self._peek()
             if line is None or line.indent != indent:
@@ -108,6 +126,12 @@ class _Reader:
             if not match:
                 return found
             key = str(self._plain_key(line, match.group(1)))
+            if isinstance(found, Block):
+                if key in found:
+                    raise self._wrong(line, f"{key} is there already, on line {found.lines[key]}")
+                found.lines[key] = line.number
+                if match.group(1)[0] in "\"'":
+                    found.quoted.add(key)
             rest = line.text[match.end() :].strip()
             self.at += 1
             if not rest or rest.startswith("#"):
