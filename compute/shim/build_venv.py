@@ -38,9 +38,12 @@ def uv_environment() -> dict:
     return env
 
 
-def uv_compile(uv: str, python: str, packages: list, *, deps: bool = True, timeout: float = 300.0) -> tuple:
+def uv_compile(
+    uv: str, python: str, packages: list, *, deps: bool = True, timeout: float = 300.0, options: tuple = ()
+) -> tuple:
     """(pinned requirements or None, what uv said)."""
     command = [uv, "pip", "compile", "-", "--python", python, "--quiet", "--no-header", "--no-annotate"]
+    command.extend(options)
     if not deps:
         command.append("--no-deps")
     try:
@@ -103,15 +106,24 @@ def explain(package: str, said: str, python_version: str) -> dict:
     return {"package": package, "name": name, "code": code, "message": "%s: %s" % (package, message), "hint": hint}
 
 
-def resolve(uv: str, python: str, python_version: str, packages: list, timeout: float = 300.0) -> tuple:
-    """(pinned requirements or None, problems). Names every package that cannot be had, not only the first."""
+def resolve(
+    uv: str, python: str, python_version: str, packages: list, timeout: float = 300.0, options: tuple = ()
+) -> tuple:
+    """(pinned requirements or None, problems). Names every package that cannot be had, not only the first.
+
+    ``options`` are of uv: another Python or platform than ``python`` is of.
+    """
     if not packages:
         return [], []
-    pins, said = uv_compile(uv, python, packages, timeout=timeout)
+    pins, said = uv_compile(uv, python, packages, timeout=timeout, options=options)
     if pins is not None:
         return pins, []
+
+    def one(package: str) -> tuple:
+        return uv_compile(uv, python, [package], deps=False, timeout=timeout, options=options)
+
     with ThreadPoolExecutor(max_workers=4) as pool:
-        alone = list(pool.map(lambda package: uv_compile(uv, python, [package], deps=False, timeout=timeout), packages))
+        alone = list(pool.map(one, packages))
     problems = [
         explain(package, answer[1], python_version)
         for package, answer in zip(packages, alone)  # noqa: B905 - strict came with Python 3.10
@@ -119,7 +131,7 @@ def resolve(uv: str, python: str, python_version: str, packages: list, timeout: 
     ]
     for problem in problems:
         if problem["code"] in ("no-version", "no-wheel", "python"):
-            newest, _said = uv_compile(uv, python, [problem["name"]], deps=False, timeout=timeout)
+            newest, _said = one(problem["name"])
             if newest:
                 problem["hint"] = "%s can be had for Python %s." % (newest[0].split(" ")[0], python_version)
     if not problems:
