@@ -88,20 +88,22 @@ class Watch:
         self.seen: dict[int, tuple[Phase, int]] = {}
 
     def run(self) -> None:
-        while True:
-            fresh = time.monotonic() - self.read_at >= ROWS_S
-            if fresh:
-                self._read_rows()
-                if not self.units:
-                    return
-            due = [unit for unit in self.units if _due(unit)]
-            if due:
-                try:
-                    self._look(due, fresh)
-                except Exception:
-                    log.exception("the units of target %d could not be looked at", self.target_id)
-                    time.sleep(ROWS_S)
+        while self.round():
             time.sleep(PAUSE_S if time.monotonic() - self.moved_at < QUIET_AFTER_S else QUIET_PAUSE_S)
+
+    def round(self) -> bool:
+        """One look at what is due; whether there is anything left to watch."""
+        fresh = time.monotonic() - self.read_at >= ROWS_S
+        if fresh:
+            self._read_rows()
+        due = [unit for unit in self.units if _due(unit)]
+        if due:
+            try:
+                self._look(due, fresh)
+            except Exception:
+                log.exception("the units of target %d could not be looked at", self.target_id)
+                time.sleep(ROWS_S)
+        return bool(self.units)
 
     def _read_rows(self) -> None:
         close_old_connections()

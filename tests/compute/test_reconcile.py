@@ -182,11 +182,11 @@ class TestReconcile:
         key, handle = unit.key, selectors.handle_of(unit)
         driver = LocalDriver({}, {})
         Unit.objects.filter(pk=unit.pk).delete()
-        reconcile.housekeeping()
+        reconcile.orphans(target)
         assert key in caplog.text
         assert driver.observe([handle])[key].phase is Phase.RUNNING
         monkeypatch.setattr(reconcile, "ORPHAN_GRACE_S", -1.0)
-        reconcile.housekeeping()
+        reconcile.orphans(target)
         until(lambda: driver.observe([handle])[key].phase is Phase.EXITED)
-        reconcile.housekeeping()
+        reconcile.orphans(target)
         assert not storage.data("units", "started", key).exists()
