@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from compute import env_selectors, env_services
-from compute.environments import check_packages, choose_python, local_pythons, recipe_from_dict
+from compute import env_selectors, env_services, target_page
+from compute.environments import Recipe, check_packages, choose_python, local_pythons, recipe_from_dict
 from compute.forms import EnvironmentForm
 from compute.models import Environment, EnvironmentBuild, Target
 from studio.accounts.access import WorkspaceRequest, workspace_page
@@ -35,11 +36,15 @@ def environment_list(request: WorkspaceRequest) -> HttpResponse:
     return render_page(request, "compute/environment_list.html", context, part="rows")
 
 
-def _builds(environment: Environment) -> list[dict[str, Any]]:
-    """Every target of the workspace with its build of this environment, if there is one."""
+def _builds(environment: Environment, recipe: Recipe) -> list[dict[str, Any]]:
+    """Every target of the workspace with its build of this environment, if there is one. ``fits``: it can build it."""
     built = {build.target_id: build for build in env_selectors.environment_builds(environment)}
-    targets = Target.objects.filter(workspace=environment.workspace).order_by("name")
-    return [{"target": target, "build": built.get(target.pk)} for target in targets]
+    rows = []
+    for target in Target.objects.filter(workspace=environment.workspace).order_by("name"):
+        kind = target_page.kind_of(target.driver)
+        fits = kind["containers"] or not recipe.needs_containers
+        rows.append({"target": target, "build": built.get(target.pk), "kind": kind, "fits": fits})
+    return rows
 
 
 def _shown_build(rows: list[dict[str, Any]], wanted: str) -> EnvironmentBuild | None:
@@ -56,12 +61,14 @@ def _shown_build(rows: list[dict[str, Any]], wanted: str) -> EnvironmentBuild | 
 def environment_detail(request: WorkspaceRequest, name: str, version: int | None = None) -> HttpResponse:
     """The page, and for htmx its moving part: the builds."""
     environment = env_selectors.environment_get(request.workspace, name, version)
-    rows = _builds(environment)
+    recipe = recipe_from_dict(environment.recipe)
+    rows = _builds(environment, recipe)
     shown = _shown_build(rows, request.GET.get("target", ""))
     context = {
         "environment": environment,
-        "recipe": recipe_from_dict(environment.recipe),
+        "recipe": recipe,
         "builds": rows,
+        "nothing_fits": not any(row["fits"] for row in rows),
         "shown": shown,
         "moving": any(row["build"] and row["build"].state == "building" for row in rows),
     }
@@ -87,9 +94,23 @@ def _initial(request: WorkspaceRequest) -> dict[str, Any]:
     return {
         "name": "" if environment.curated else environment.name,
         "description": environment.description,
-        "packages": "\n".join(recipe.packages),
+        "kind": "dockerfile" if recipe.dockerfile else "pip",
+        "packages": "\n".join(recipe.typed),
         "python": recipe.python or "",
         "strict": recipe.strict,
+        "base_image": recipe.base_image or "",
+        "dockerfile": recipe.dockerfile or "",
+    }
+
+
+def _new_context(request: WorkspaceRequest, form: EnvironmentForm) -> dict[str, Any]:
+    targets = Target.objects.filter(workspace=request.workspace).order_by("pk")
+    return {
+        "form": form,
+        "pythons": [version for version, _path in local_pythons()],
+        "targets": [(target.name, target_page.kind_of(target.driver)) for target in targets],
+        "wanted": request.POST.get("target") or request.GET.get("target", ""),
+        "base_image": request.workspace.preferences.get("base_image") or settings.ATELIER_BASE_IMAGE,
     }
 
 
@@ -104,7 +125,7 @@ def environment_new(request: WorkspaceRequest) -> HttpResponse:
             )
     else:
         form = EnvironmentForm(initial=_initial(request))
-    context = {"form": form, "pythons": [version for version, _path in local_pythons()]}
+    context = _new_context(request, form)
     return render(request, "compute/environment_new.html", context, status=422 if form.errors else 200)
 
 
@@ -122,12 +143,24 @@ def _register(request: WorkspaceRequest, form: EnvironmentForm) -> Environment |
         add_errors(form, error)
         return None
     if "prepare" in request.POST:
-        target = Target.objects.filter(workspace=request.workspace).order_by("pk").first()
-        if target is not None:
-            _prepare(request, made, target, rebuild=False)
+        _build_first(request, made, form.recipe)
     else:
         messages.success(request, _("%(name)s is registered.") % {"name": made})
     return made
+
+
+def _build_first(request: WorkspaceRequest, made: Environment, recipe: Recipe) -> None:
+    """Builds on the target that the form names, without a name on the first that can."""
+    targets = Target.objects.filter(workspace=request.workspace).order_by("pk")
+    if wanted := request.POST.get("target"):
+        targets = targets.filter(name=wanted)
+    fitting = [one for one in targets if not recipe.needs_containers or target_page.kind_of(one.driver)["containers"]]
+    if fitting:
+        _prepare(request, made, fitting[0], rebuild=False)
+    elif recipe.needs_containers:
+        messages.warning(
+            request, _("%(name)s is registered. It is built on a Docker target, and none was chosen.") % {"name": made}
+        )
 
 
 @workspace_page(Right.WRITE)
@@ -136,7 +169,9 @@ def environment_check(request: WorkspaceRequest) -> HttpResponse:
     """What of a recipe cannot be had, before it is registered. htmx swaps the answer below the form."""
     form = EnvironmentForm({**request.POST.dict(), "name": request.POST.get("name") or "check"}, request.FILES)
     context: dict[str, Any] = {"form": form}
-    if form.is_valid():
+    if form.is_valid() and form.recipe.dockerfile:
+        context["dockerfile"] = True
+    elif form.is_valid():
         try:
             version, _path, warning = choose_python(form.recipe.python, form.recipe.strict)
             context |= {"python": version, "warning": warning, "recipe": form.recipe}

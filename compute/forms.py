@@ -10,7 +10,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from compute.drivers import registry
-from compute.environments import MAX_TEXT, Recipe, recipe_from_conda, recipe_from_requirements
+from compute.environments import MAX_TEXT, Recipe, recipe_from_conda, recipe_from_dict, recipe_from_requirements
 from compute.models import Target
 from studio.lib.errors import Invalid
 from studio.lib.forms import CODE, KindForm, kind_field
@@ -64,7 +64,8 @@ class TargetForm(KindForm):
 
 
 class EnvironmentForm(forms.Form):
-    """A recipe: pip requirements (typed, or a requirements.txt) or a conda file. A valid one has ``recipe``."""
+    """A recipe: pip requirements (typed, or a requirements.txt), a conda file, or a Dockerfile. A valid one has
+    ``recipe``."""
 
     name = forms.RegexField(
         r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
@@ -77,7 +78,7 @@ class EnvironmentForm(forms.Form):
     description = forms.CharField(label=_("Description"), required=False, max_length=2000)
     kind = forms.ChoiceField(
         label=_("Recipe"),
-        choices=[("pip", _("pip")), ("conda", _("conda"))],
+        choices=[("pip", _("pip")), ("conda", _("conda")), ("dockerfile", _("Dockerfile"))],
         initial="pip",
         widget=forms.RadioSelect,
     )
@@ -116,6 +117,27 @@ class EnvironmentForm(forms.Form):
     conda_file = forms.FileField(
         label=_("or a file"), required=False, widget=forms.FileInput(attrs={"accept": ".yml,.yaml"})
     )
+    dockerfile = forms.CharField(
+        label=_("Dockerfile"),
+        required=False,
+        max_length=MAX_TEXT,
+        strip=False,
+        help_text=_("It is built as it stands, without files beside it. The image needs a Python 3.8 or later."),
+        widget=forms.Textarea(
+            attrs={
+                "rows": 12,
+                "placeholder": "FROM python:3.11-slim-bookworm\nRUN pip install --no-cache-dir scikit-learn pandas",
+                **CODE,
+            }
+        ),
+    )
+    dockerfile_file = forms.FileField(label=_("or a file"), required=False)
+    base_image = forms.CharField(
+        label=_("Base image"),
+        required=False,
+        max_length=500,
+        widget=forms.TextInput(attrs={"class": "at-code-input", "autocomplete": "off", "spellcheck": "false"}),
+    )
     strict = forms.BooleanField(
         label=_("Refuse another Python"),
         required=False,
@@ -126,12 +148,28 @@ class EnvironmentForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
-        if data.get("kind"):
+        readers = {
+            "pip": (self._pip, "packages"),
+            "conda": (self._conda, "conda"),
+            "dockerfile": (self._docker, "dockerfile"),
+        }
+        if data.get("kind") in readers:
+            read, field = readers[data["kind"]]
             try:
-                self.recipe = self._conda(data) if data["kind"] == "conda" else self._pip(data)
+                recipe = read(data)
+                base = (data.get("base_image") or "").strip()
+                if base and recipe.kind != "dockerfile":
+                    recipe = recipe_from_dict({**recipe.to_dict(), "base_image": base})
+                self.recipe = recipe
             except Invalid as error:
-                self._point(error, "conda" if data["kind"] == "conda" else "packages")
+                self._point(error, field)
         return data
+
+    def _docker(self, data: dict[str, Any]) -> Recipe:
+        text = _text(data.get("dockerfile_file"), "dockerfile_file") or data.get("dockerfile", "")
+        if not text.strip():
+            raise Invalid(gettext("Paste the Dockerfile, or choose it."), field="dockerfile")
+        return recipe_from_dict({"kind": "dockerfile", "dockerfile": text})
 
     def _pip(self, data: dict[str, Any]) -> Recipe:
         text = "\n".join(filter(None, [data.get("packages", ""), _text(data.get("requirements"), "requirements")]))
