@@ -21,7 +21,7 @@ from compute.services.advance import QUEUE_CHECK_S
 from compute.services.streams import touch_streams
 from compute.services.targets import target_driver
 from compute.services.units import after
-from compute.spec import Phase
+from compute.spec import Handle, Phase
 from compute.watching import WATCHED
 from studio.lib import secrets as locks
 from studio.lib import storage
@@ -110,9 +110,23 @@ def orphans(target: Target) -> None:
         log.warning("%s could not be asked for its units: %s", target, error)
 
 
+def _release(unit: Unit, driver: Driver, handle: Handle) -> None:
+    """A unit that was given up while its target did not answer: what it left there is ended, and brought here."""
+    driver.cancel(handle, 0.0)
+    if driver.observe([handle])[unit.key].phase not in (Phase.EXITED, Phase.GONE):
+        return
+    if driver.fetch(handle, final=True):
+        driver.release(handle)
+        Unit.objects.filter(pk=unit.pk).update(released=True)
+
+
 def _orphans(target: Target, driver: Driver) -> None:
     owned = {item.key: item for item in driver.list_owned()}
-    known = set(Unit.objects.filter(key__in=owned).values_list("key", flat=True))
+    known = set()
+    for unit in Unit.objects.filter(key__in=owned).only("key", "state", "released"):
+        known.add(unit.key)
+        if unit.state in states.TERMINAL and not unit.released:
+            _release(unit, driver, owned[unit.key].handle)
     path = storage.data("orphans", f"{target.pk}.json")
     before = read_json(path) or {}
     found = {}

@@ -161,6 +161,27 @@ class TestSilence:
         assert here(unit, "stdout.log").count(b"\n") == 6
 
 
+    def test_what_was_given_up_is_ended_and_brought_here_when_it_answers_again(
+        self, far: Any, far_target: Target, far_unit: Any, published: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        unit = followed(far_unit("echo on and on; sleep 60", time_limit_s=60), "running", published=published)
+        far.away = True
+        past = timezone.now() - timezone.timedelta(seconds=1)
+        Unit.objects.filter(pk=unit.pk).update(deadline_at=past)
+        unit = followed(unit, published=published)
+        assert (unit.state, unit.released) == ("lost", False)
+        far.away = False
+
+        def released() -> bool:
+            reconcile.orphans(far_target)
+            unit.refresh_from_db()
+            return unit.released
+
+        wait_until("it is released", released)
+        assert here(unit, "stdout.log") == b"on and on\n"
+        assert list(far({}, {}).list_owned()) == []
+
+
 class TestHostKeys:
     def test_nothing_is_attached_before_its_key_is_confirmed(self, team: Any, far: Any) -> None:
         target = services.target_create(workspace=team.workspace, user=team.owner, name="box", driver="far")
