@@ -134,6 +134,7 @@ api.add_router("", "studio.api.v1.accounts.router")
 for _name in (
     "targets",
     "compute",
+    "build_logs",
     "snapshots",
     "runs",
     "metrics",

@@ -87,6 +87,7 @@ OPERATIONS: dict[str, tuple[Who, dict[str, Any]]] = {
     f"POST {_W}/environments/check": (WRITE, body({"recipe": {"kind": "system"}})),
     f"GET {_W}/environments/{{name}}": (READ, body(name="system")),
     f"POST {_W}/environments/{{name}}/prepare": (WRITE, body({}, name="system")),
+    f"GET {_W}/environments/{{name}}/log": (READ, body(name="system")),
     # Snapshots
     f"POST {_W}/snapshots/missing": (WRITE, body({"files": [_FILE]})),
     f"PUT {_W}/blobs/{{sha256}}": (WRITE, body(raw=b"hello", kind="application/octet-stream", sha256=_SHA)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,8 @@ class PythonSection:
 
 
 class DockerSection:
-    """Settings of an image. They are kept with the environment; targets without images do not use them."""
+    """Of what image a run's container is: ``base_image``, or ``base_dockerfile`` (a text). ``enabled`` asks for a
+    target with containers. Targets without containers do not use the others."""
 
     def __init__(self) -> None:
         self.enabled: bool | None = None
@@ -105,22 +107,45 @@ class Environment:
         )
 
     @classmethod
-    def from_docker_image(cls, name: str, image: str, **_: Any) -> Environment:
+    def from_docker_image(
+        cls,
+        name: str,
+        image: str,
+        container_registry: Any = None,
+        conda_specification: str | os.PathLike[str] | None = None,
+        pip_requirements: str | os.PathLike[str] | None = None,
+        **_: Any,
+    ) -> Environment:
+        """In an image as it is. ``conda_specification`` or ``pip_requirements``, paths of files, add packages to it."""
         made = cls(name)
-        made.docker.base_image, made.docker.enabled = image, True
+        made.docker.base_image = image
+        made._packages(conda_specification, pip_requirements)
         return made
 
     @classmethod
     def from_dockerfile(
-        cls, name: str, dockerfile: str, conda_specification: str | None = None, **_: Any
+        cls,
+        name: str,
+        dockerfile: str | os.PathLike[str],
+        conda_specification: str | os.PathLike[str] | None = None,
+        pip_requirements: str | os.PathLike[str] | None = None,
+        **_: Any,
     ) -> Environment:
+        """``dockerfile``: its path, or its text. ``conda_specification`` or ``pip_requirements``, paths of files, add
+        packages to the image that it makes. It has no build context: COPY of files beside it cannot work."""
         made = cls(name)
-        path = Path(dockerfile) if "\n" not in dockerfile else None
-        made.docker.base_dockerfile = path.read_text(encoding="utf-8") if path and path.is_file() else dockerfile
-        made.docker.enabled = True
-        if conda_specification:
-            made.python.conda_dependencies = CondaDependencies(conda_specification)
+        made.docker.base_dockerfile, made.docker.enabled = _dockerfile_text(dockerfile), True
+        made._packages(conda_specification, pip_requirements)
         return made
+
+    def _packages(self, conda: str | os.PathLike[str] | None, requirements: str | os.PathLike[str] | None) -> None:
+        if conda and requirements:
+            raise UserErrorException("Give either conda_specification= or pip_requirements=, not both.")
+        if conda:
+            self.python.conda_dependencies = CondaDependencies(conda)
+        if requirements:
+            found = Environment.from_pip_requirements("", requirements)
+            self.python.conda_dependencies = found.python.conda_dependencies
 
     @classmethod
     def get(cls, workspace: Workspace, name: str, version: str | int | None = None) -> Environment:
@@ -147,7 +172,11 @@ class Environment:
         made.tags = dict(found.get("tags") or {})
         recipe = found.get("recipe") or {}
         made.environment_variables = dict(recipe.get("variables") or {})
-        made._given = {key: value for key, value in recipe.items() if key not in ("variables", "notes", "unavailable")}
+        hidden = ("variables", "notes", "unavailable", "order")
+        made._given = {key: value for key, value in recipe.items() if key not in hidden}
+        if recipe.get("order"):  # as they were typed
+            made._given["packages"] = recipe["order"]
+        made.docker.base_image, made.docker.base_dockerfile = recipe.get("base_image"), recipe.get("dockerfile")
         if recipe.get("kind") == "system":
             made.python.user_managed_dependencies = True
             made.python.interpreter_path = recipe.get("interpreter") or "python"
@@ -170,15 +199,22 @@ class Environment:
         self._registered = (workspace._path(""), self._state())
         return Environment._from_studio(workspace, found)
 
-    def build(self, workspace: Workspace, image_build_compute: str | None = None) -> EnvironmentBuild:
-        """Start building it on the ``local`` target; a run does this by itself."""
+    def build(
+        self, workspace: Workspace, image_build_compute: Any = None, *, target: Any = None, **_: Any
+    ) -> EnvironmentBuild:
+        """Start building it on a target (its name, or itself), ``local`` where none is named: an image where the target
+        has containers. A run does this by itself. ``wait_for_completion(show_output=True)`` shows the log."""
         registered = self if self._unchanged(workspace) else self.register(workspace)
-        target = image_build_compute or "local"
-        asked = {"version": int(str(registered.version)), "target": target}
-        workspace._call("POST", f"environments/{segment(str(self.name))}/prepare", data=asked)
-        return EnvironmentBuild(workspace, str(self.name), str(registered.version), target)
+        place = target or image_build_compute or "local"
+        place = str(getattr(place, "name", place))
+        asked = {"version": int(str(registered.version)), "target": place}
+        begun = workspace._call("POST", f"environments/{segment(str(self.name))}/prepare", data=asked)
+        return EnvironmentBuild(workspace, str(self.name), str(registered.version), place, begun)
 
-    build_local = build
+    def build_local(self, workspace: Workspace, platform: Any = None, **options: Any) -> EnvironmentBuild:
+        """As ``build``, and waits for the end with the log shown: the studio is what is local here."""
+        begun = self.build(workspace, target=options.get("target"))
+        return begun.wait_for_completion(show_output=True)
 
     def clone(self, new_name: str) -> Environment:
         made = copy.deepcopy(self)
@@ -203,50 +239,79 @@ class Environment:
             "interpreter": python.interpreter_path,
             "conda": None if python.user_managed_dependencies else python.conda_dependencies.as_dict(),
             "variables": dict(self.environment_variables),
+            "image": [self.docker.base_image, self.docker.base_dockerfile],
         }
 
     def _unchanged(self, workspace: Workspace) -> bool:
         return bool(self.version) and self._registered == (workspace._path(""), self._state())
 
-    def _recipe(self) -> dict[str, Any]:
-        """As the studio's REST interface takes it."""
-        if self.docker.base_dockerfile:
+    def _recipe(self, images: bool = True) -> dict[str, Any]:
+        """As the studio's REST interface takes it; without ``images`` for a target that has none."""
+        if self.docker.base_dockerfile and self.docker.base_image:
             raise UserErrorException(
-                f"Environment {self.name!r} is a Dockerfile, and no target here builds images. "
-                "Give its packages as a conda file or a requirements.txt."
+                f"Environment {self.name!r} has a base_image and a base_dockerfile: set one of them to None."
             )
-        if self.docker.base_image:
-            log.warning(
-                "Environment %s: the image %s is not used; runs get a Python of their own.",
-                self.name,
-                self.docker.base_image,
-            )
+        state = self._state()
+        conda = bool(state["conda"] and state["conda"]["dependencies"])
         made: dict[str, Any]
         if self.python.user_managed_dependencies:
             made = {"kind": "system"}
             if self.python.interpreter_path not in ("", "python", "python3", None):
                 made["interpreter"] = self.python.interpreter_path
-        elif self._registered and self._given and self._state()["conda"] == self._registered[1]["conda"]:
+        elif (
+            self._registered
+            and self._given
+            and all(state[key] == self._registered[1][key] for key in ("conda", "image"))
+        ):
             made = {key: value for key, value in self._given.items() if value is not None}
+        elif self.docker.base_image and not conda and images:
+            made = {"kind": "system"}  # the image as it is
+        elif self.docker.base_dockerfile and not conda:
+            made = {"kind": "dockerfile"}
         else:
             made = {"kind": "conda", "conda": self.python.conda_dependencies.serialize_to_string()}
+        if self.docker.base_dockerfile:
+            made = {**made, "kind": "dockerfile", "dockerfile": _dockerfile_text(self.docker.base_dockerfile)}
+        elif self.docker.base_image and images:
+            made["base_image"] = self.docker.base_image
+        else:
+            made.pop("base_image", None)
         if self.environment_variables:
             made["variables"] = {key: str(value) for key, value in self.environment_variables.items()}
         return made
 
-    def _reference(self, workspace: Workspace) -> dict[str, Any]:
+    def _reference(self, workspace: Workspace, images: bool = True) -> dict[str, Any]:
         """How a submit names it: the version that is registered, or its recipe."""
-        if self._unchanged(workspace):
+        if self._unchanged(workspace) and (images or not self.docker.base_image):
             return {"name": self.name, "version": int(str(self.version))}
-        found = {"recipe": self._recipe()}
+        found = {"recipe": self._recipe(images)}
         return {"name": self.name, **found} if self.name else found
 
 
-class EnvironmentBuild:
-    """A build that was asked for."""
+def _dockerfile_text(given: str | os.PathLike[str]) -> str:
+    """A Dockerfile's text, from its path or itself. Raises UserErrorException."""
+    text = os.fspath(given)
+    if "\n" in text or text.lstrip()[:5].upper() == "FROM ":
+        return text
+    path = Path(text)
+    if not path.is_file():
+        raise UserErrorException(f"There is no Dockerfile {path}.")
+    return path.read_text(encoding="utf-8-sig")
 
-    def __init__(self, workspace: Workspace, name: str, version: str, target: str) -> None:
+
+class EnvironmentBuild:
+    """A build that was asked for. ``reused``: it was there already."""
+
+    def __init__(
+        self, workspace: Workspace, name: str, version: str, target: str, begun: dict[str, Any] | None = None
+    ) -> None:
         self._workspace, self._name, self._version, self._target = workspace, name, version, target
+        self.reused = (begun or {}).get("state") == "ready"
+
+    @property
+    def image(self) -> str | None:
+        """Tag of the image, on a target with containers."""
+        return (self._build().get("detail") or {}).get("image")
 
     @property
     def status(self) -> str:
@@ -259,14 +324,38 @@ class EnvironmentBuild:
         return next((build for build in found.get("builds") or () if build["target"] == self._target), {})
 
     def wait_for_completion(self, show_output: bool = False) -> EnvironmentBuild:
-        """Wait for the end. Raises AzureMLException with the reason when it fails."""
+        """Wait for the end, with its log shown where asked. Raises AzureMLException with the reason when it fails."""
+        if show_output and not self.reused:
+            self._show(sys.stdout)
         while self.status == "Running":
             time.sleep(0.5)
-        if self.status == "Failed":
-            detail = self._build().get("detail") or {}
+        build = self._build()
+        detail = build.get("detail") or {}
+        if build.get("state") == "failed":
             raise AzureMLException(
-                f"Environment {self._name}:{self._version} could not be built: {detail.get('message') or detail}"
+                f"Environment {self._name}:{self._version} could not be built: {detail.get('error') or detail}"
             )
         if show_output:
-            print(f"Environment {self._name}:{self._version} is ready on {self._target}")
+            for warning in detail.get("warnings") or ():
+                print(f"Warning: {warning}")
+            said = "Reused image" if detail.get("image") else "Reused environment"
+            first = f"{said}: " if self.reused else ""
+            image = f" ({detail['image']})" if detail.get("image") else ""
+            print(f"{first}environment {self._name}:{self._version} is ready on {self._target}{image}.", flush=True)
         return self
+
+    def _show(self, out: Any) -> None:
+        """Write the build's log as it comes, until its end."""
+        import codecs
+
+        decoder, offset = codecs.getincrementaldecoder("utf-8")("replace"), 0
+        path = f"environments/{segment(self._name)}/log"
+        while True:
+            params = {"target": self._target, "version": self._version, "from": offset, "wait": 20}
+            found = self._workspace._request("GET", path, params=params, timeout=60)
+            if found.body:
+                out.write(decoder.decode(found.body))
+                out.flush()
+                offset += len(found.body)
+            elif found.headers.get("x-atelier-sealed") == "true":
+                return

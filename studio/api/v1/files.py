@@ -144,7 +144,7 @@ def _wait_for(run: Run, log: LogFile, start: int, wait: float) -> tuple[int, boo
     return size, sealed
 
 
-_LOG = {
+LOG_RESPONSE = {
     "responses": {
         200: {
             "description": "Bytes of the output from X-Atelier-Offset on; none when nothing came in time.",
@@ -159,7 +159,7 @@ _LOG = {
 }
 
 
-@router.get("/runs/{run_id}/logs", auth=UNITS_TOO, openapi_extra=_LOG)
+@router.get("/runs/{run_id}/logs", auth=UNITS_TOO, openapi_extra=LOG_RESPONSE)
 def run_logs(
     request: HttpRequest,
     workspace: Ws,

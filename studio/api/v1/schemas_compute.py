@@ -108,7 +108,9 @@ class TargetOut(Schema):
 class RecipeIn(Input):
     """What an environment is made of."""
 
-    kind: Literal["system", "pip", "conda"] = Field("pip", description="system: this machine's own Python.")
+    kind: Literal["system", "pip", "conda", "dockerfile"] = Field(
+        "pip", description="system: the Python of the machine, or of the image, as it is."
+    )
     python: str | None = Field(None, examples=["3.11"])
     packages: list[str] | None = Field(
         None, description="Requirements of pip.", examples=[["scikit-learn==1.5.2", "pandas"]]
@@ -120,6 +122,10 @@ class RecipeIn(Input):
     strict: bool | None = Field(None, description="Refuse a Python other than the one named.")
     variables: dict[str, str] | None = Field(None, description="Environment variables of every run in it.")
     interpreter: str | None = Field(None, description="Path of an interpreter that exists on the target.")
+    base_image: str | None = Field(
+        None, description="Of targets with containers; null: the workspace's.", examples=["python:3.11-slim"]
+    )
+    dockerfile: str | None = Field(None, description="The text of a Dockerfile, for the dockerfile kind.")
 
 
 class EnvironmentIn(Input):
