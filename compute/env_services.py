@@ -18,8 +18,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from compute import states
+from compute.build_rows import BUILDING, FAILED, READY, claim, failure, is_over, used
 from compute.drivers.local import machine_python
 from compute.environments import Recipe, choose_python, content_hash, recipe_from_dict
+from compute.images import builds as images
+from compute.images.builds import base_image_for, image_for, reuse_note
 from compute.models import Environment, EnvironmentBuild, Target, Unit, UnitKind
 from compute.resolving import uv_binary
 from compute.shim import build_venv
@@ -30,9 +33,26 @@ from studio.lib import storage
 from studio.lib.errors import Conflict, Invalid
 from studio.lib.names import clean_json, clean_name, clean_text
 
-BUILDING, READY, FAILED = "building", "ready", "failed"
+__all__ = [
+    "BUILDING",
+    "CURATED",
+    "FAILED",
+    "READY",
+    "base_image_for",
+    "base_prepare",
+    "build_end",
+    "ensure_curated",
+    "environment_missing",
+    "environment_prepare",
+    "environment_rebuild",
+    "environment_refusal",
+    "environment_register",
+    "image_for",
+    "python_for",
+    "reuse_note",
+]
+
 BUILD_TIME_LIMIT_S = 3600.0
-_USED_AGAIN = dt.timedelta(minutes=1)
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
 CURATED: dict[str, tuple[str, Recipe]] = {
@@ -44,6 +64,14 @@ CURATED: dict[str, tuple[str, Recipe]] = {
     "AzureML-Tutorial": (
         "scikit-learn, pandas, NumPy, joblib, Matplotlib, and DuckDB and pyarrow to read datasets.",
         Recipe(kind="pip", packages=["duckdb", "joblib", "matplotlib", "numpy", "pandas", "pyarrow", "scikit-learn"]),
+    ),
+    "AzureML-sklearn": (
+        "scikit-learn, pandas, NumPy and joblib.",
+        Recipe(kind="pip", packages=["joblib", "numpy", "pandas", "scikit-learn"]),
+    ),
+    "AzureML-PySpark": (
+        "PySpark, pandas and pyarrow. Spark needs Java 17 or later where it runs.",
+        Recipe(kind="pip", packages=["pandas", "pyarrow", "pyspark"]),
     ),
 }
 
@@ -134,9 +162,17 @@ def environment_prepare(
     A build that failed is started again only when it failed before ``since`` (the moment when the caller's own unit
     was made): so a new run tries again, and a waiting one does not for ever. ``detail["warnings"]`` holds what the run
     should say, such as another Python than the recipe asks for. Raises Invalid where a strict recipe (or workspace)
-    asks for a Python that this machine does not have.
+    asks for a Python that this machine does not have, or a recipe that is an image meets a target without containers.
+
+    On a target with containers the build is an image: ``image_for`` names it, and a ready one is used without asking
+    the engine.
     """
+    if images.has_containers(target):
+        return images.prepare(environment, target, since=since)
     recipe = recipe_from_dict(environment.recipe)
+    refused = environment_refusal(environment, target)
+    if refused:
+        raise Invalid(refused, field="target")
     if recipe.kind == "system":
         return _system_build(environment, recipe, target)
     strict = recipe.strict or bool(environment.workspace.preferences.get("strict_python"))
@@ -145,15 +181,38 @@ def environment_prepare(
         build, made = EnvironmentBuild.objects.get_or_create(
             content_hash=environment.content_hash, target=target, defaults={"state": BUILDING}
         )
-        if made or (_is_stale(build, since) and _claim(build)):
+        if made or (_is_stale(build, since) and claim(build)):
             _start(build, environment, recipe, chosen)
-        elif build.state == READY and (build.last_used_at is None or timezone.now() - build.last_used_at > _USED_AGAIN):
-            EnvironmentBuild.objects.filter(pk=build.pk).update(last_used_at=timezone.now())
+        else:
+            used(build)
     return build
+
+
+def environment_refusal(environment: Environment, target: Target) -> str:
+    """Why an environment cannot be had on a target whatever anybody does; empty where nothing speaks against it."""
+    if not recipe_from_dict(environment.recipe).needs_containers or images.has_containers(target):
+        return ""
+    return _(
+        "%(name)s names an image or a Dockerfile, and runs on %(target)s have no container. Choose a target with "
+        "containers: attach Docker on this machine, or Docker over SSH."
+    ) % {"name": environment, "target": target}
+
+
+def base_prepare(workspace: Workspace, target: Target, *, since: dt.datetime | None = None) -> EnvironmentBuild:
+    """For a unit without an environment on a target with containers: the workspace's base image, taken as it is. Ready
+    at once, until ``environment_missing`` was told that it is not there; then it is pulled by a build."""
+    return images.prepare_base(workspace, target, since=since)
+
+
+def environment_missing(build: EnvironmentBuild) -> None:
+    """The engine does not have the image of a ready build: the next ``environment_prepare`` brings it back."""
+    images.missing(build)
 
 
 def environment_rebuild(environment: Environment, target: Target) -> EnvironmentBuild:
     """Build again what failed, or what is ready, from nothing. Raises Conflict while a build is running."""
+    if images.has_containers(target):
+        return images.rebuild(environment, target)
     recipe = recipe_from_dict(environment.recipe)
     if recipe.kind == "system":
         return _system_build(environment, recipe, target)
@@ -164,14 +223,16 @@ def environment_rebuild(environment: Environment, target: Target) -> Environment
         raise Conflict(_("%(name)s is being built right now.") % {"name": environment})
     chosen = choose_python(recipe.python, recipe.strict or bool(environment.workspace.preferences.get("strict_python")))
     with transaction.atomic():
-        if _claim(build):
+        if claim(build):
             _marker_path(build.content_hash).unlink(missing_ok=True)
             _start(build, environment, recipe, chosen)
     return build
 
 
 def python_for(build: EnvironmentBuild) -> str:
-    """The interpreter of a ready build. Raises Conflict for one that is not ready."""
+    """The interpreter of a ready build, in its image where it has one. Raises Conflict for one that is not ready."""
+    if build.detail.get("image"):
+        return images.python_for(build)
     if build.state != READY:
         raise Conflict(_("The environment is not ready: its build is %(state)s.") % {"state": build.state})
     interpreter = build.detail.get("interpreter")
@@ -180,16 +241,14 @@ def python_for(build: EnvironmentBuild) -> str:
 
 def build_end(unit: Unit) -> None:
     """Record the end of a build unit on its build. Called inside the transaction that ended the unit."""
-    for build in EnvironmentBuild.objects.filter(unit=unit, state=BUILDING):
-        marker = _marker(build.content_hash) if unit.state == states.COMPLETED else None
-        detail = dict(build.detail)
+    for build in EnvironmentBuild.objects.filter(unit=unit, state=BUILDING).select_related("target"):
         now = timezone.now()
-        if marker is not None:
-            detail.update({"python": marker["python"], "packages": marker["packages"], "seconds": marker["seconds"]})
-            detail.pop("error", None)
-            columns: dict[str, Any] = {"state": READY, "size": marker["size"], "ready_at": now, "last_used_at": now}
+        detail = _ended_well(build, unit) if unit.state == states.COMPLETED else None
+        if detail is not None:
+            columns: dict[str, Any] = {"state": READY, "ready_at": now, "last_used_at": now}
+            columns["size"] = detail.pop("size", 0)
         else:
-            detail.update(_failure(unit))
+            detail = {**build.detail, **failure(unit)}
             columns = {"state": FAILED, "size": 0, "ready_at": None}
         detail["ended"] = now.timestamp()
         if EnvironmentBuild.objects.filter(pk=build.pk, unit=unit, state=BUILDING).update(detail=detail, **columns):
@@ -197,20 +256,16 @@ def build_end(unit: Unit) -> None:
             build_finished.send(EnvironmentBuild, build=build)
 
 
-def _failure(unit: Unit) -> dict[str, Any]:
-    """``error`` (the failing package first) and ``problems`` of a build that did not work."""
-    try:
-        problems = json.loads(
-            (storage.unit_directory(unit.key) / "outputs" / "problems.json").read_text(encoding="utf-8")
-        )
-    except (OSError, ValueError):
-        problems = []
-    if problems:
-        return {"error": " ".join(problem["message"] for problem in problems), "problems": problems}
-    if unit.state == states.CANCELED:
-        return {"error": _("The build was canceled."), "problems": []}
-    said = (unit.error or {}).get("message") or (unit.exit or {}).get("message")
-    return {"error": str(said or _("The build ended without a result. Its log says where.")), "problems": []}
+def _ended_well(build: EnvironmentBuild, unit: Unit) -> dict[str, Any] | None:
+    """The detail of a build that left what it was to make, with its ``size``; None where it did not."""
+    if images.has_containers(build.target):
+        found = images.result(unit)
+        return images.detail_of(build, found) if found else None
+    marker = _marker(build.content_hash)
+    if marker is None:
+        return None
+    kept = {name: value for name, value in build.detail.items() if name != "error"}
+    return {**kept, **{name: marker[name] for name in ("python", "packages", "seconds", "size")}}
 
 
 def _system_build(environment: Environment, recipe: Recipe, target: Target) -> EnvironmentBuild:
@@ -240,18 +295,7 @@ def _is_stale(build: EnvironmentBuild, since: dt.datetime | None) -> bool:
     """Whether to build again: its folder is gone, its unit died unheard, or it failed before ``since``."""
     if build.state == READY:
         return not _marker_path(build.content_hash).exists()
-    if build.state == FAILED:
-        return since is not None and since.timestamp() > float(build.detail.get("ended", 0))
-    return build.unit is None or build.unit.state in states.TERMINAL
-
-
-def _claim(build: EnvironmentBuild) -> bool:
-    """One caller of many gets to start the build again."""
-    return bool(
-        EnvironmentBuild.objects.filter(pk=build.pk, state=build.state, unit=build.unit).update(
-            state=BUILDING, unit=None, ready_at=None
-        )
-    )
+    return is_over(build, since)
 
 
 def _start(

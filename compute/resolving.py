@@ -50,7 +50,7 @@ def check_packages(recipe: Recipe, *, timeout: float = _TIMEOUT_S) -> list[Probl
             hint="Take it out of the recipe, or install it on the machine.",
             field="packages",
         )
-        for name in recipe.unavailable
+        for name in ([] if recipe.needs_containers else recipe.unavailable)
     ]
     _pins, found = build_venv.resolve(uv_binary(), python, version, recipe.packages, timeout=timeout)
     problems += [Problem(code=p["code"], message=p["message"], hint=p["hint"], field="packages") for p in found]

@@ -37,9 +37,8 @@ def configure(given: dict[str, Any]) -> None:
     base = Path(__file__).resolve().parents[2]
     data = Path(os.environ.get("ATELIER_DATA") or base / "data").resolve()
     keys = os.environ.get("ATELIER_KEYS_FILE") or data / "secrets" / "fernet.keys"
-    settings.configure(
-        USE_I18N=False, BASE_DIR=base, ATELIER_DATA=data, ATELIER_KEYS_FILE=Path(keys), **{"ATELIER_LOCAL_SLOTS": 0, **given}
-    )  # fmt: skip
+    own = {"BASE_DIR": base, "ATELIER_DATA": data, "ATELIER_KEYS_FILE": Path(keys), "ATELIER_LOCAL_SLOTS": 0}
+    settings.configure(USE_I18N=False, **{**own, **given})
 
 
 def secret(name: str, empty: str) -> Any:
@@ -74,7 +73,7 @@ def main() -> int:
     for name in [name for name in os.environ if name.startswith("ATELIER_HIDDEN_")]:
         os.environ.pop(name)
     from compute.images.resolve import index_settings
-    from compute.images.words import hide, say, write_json
+    from compute.images.words import hide, human, say, write_json
 
     hide(*map(str, engine_secrets.values()), *(str(one.get("password") or "") for one in registries))
     hide(*hidden_of(index_settings()))
@@ -84,12 +83,9 @@ def main() -> int:
         return result
     result["seconds"] = round(time.time() - started, 3)
     write_json(RESULT, result)
-    from compute.images.words import human
-
+    much = f"{len(result['packages'])} packages, {human(result['size'])}, {result['seconds']:.1f} s"
     say()
-    say(
-        f"Ready: {result['image']}, {len(result['packages'])} packages, {human(result['size'])}, {result['seconds']:.1f} s"
-    )
+    say(f"Ready: {result['image']}, {much}")
     return 0
 
 
