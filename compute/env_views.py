@@ -42,7 +42,7 @@ def _builds(environment: Environment, recipe: Recipe) -> list[dict[str, Any]]:
     rows = []
     for target in Target.objects.filter(workspace=environment.workspace).order_by("name"):
         kind = target_page.kind_of(target.driver)
-        fits = kind["containers"] or not recipe.needs_containers
+        fits = (kind["containers"] or not recipe.needs_containers) and target.state != "Detaching"
         rows.append({"target": target, "build": built.get(target.pk), "kind": kind, "fits": fits})
     return rows
 

@@ -82,3 +82,11 @@ def parse(asked: Mapping[str, Any] | None) -> dict[str, Any]:
     if errors:
         raise Invalid(_("Some resources cannot be used."), errors=errors)
     return found
+
+
+def words(name: str, value: Any) -> str:
+    """A parsed resource as it is typed, bytes as ``8g`` or ``512m``. ``parse`` reads it back."""
+    if name in ("memory", "shm_size"):
+        unit = next((unit for unit in ("t", "g", "m", "k") if value % _UNITS[unit] == 0), "")
+        return f"{value // _UNITS[unit]}{unit}"
+    return f"{value:g}" if isinstance(value, float) else str(value)

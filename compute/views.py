@@ -21,7 +21,7 @@ from studio.accounts.policy import Right
 from studio.lib.errors import AtelierError, NotFound
 from studio.lib.forms import add_errors
 
-UNITS_SHOWN = 50
+UNITS_SHOWN = 20
 RECENT = 10
 PAGE = "compute/target_detail.html"
 # The parts of the page that say what the target is; they are sent again when that changed.

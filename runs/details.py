@@ -93,6 +93,7 @@ def _definition(run: Run) -> dict[str, Any]:
         "framework": "Python",
         "maxRunDurationSeconds": run.time_limit_s,
         "nodeCount": 1,
+        **_container(run),
         "environment": {
             "name": environment.name if environment else None,
             "version": str(environment.version) if environment else None,
@@ -101,6 +102,14 @@ def _definition(run: Run) -> dict[str, Any]:
         },
         "environmentVariables": run.environment_variables,
     }
+
+
+def _container(run: Run) -> dict[str, Any]:
+    """The image and the resources of a run in a container; nothing of one that is a plain process."""
+    spec = run.unit.spec if run.unit is not None else {}
+    if not spec.get("image") and not spec.get("resources"):
+        return {}
+    return {"docker": {"useDocker": True, "image": spec.get("image")}, "resources": spec.get("resources") or {}}
 
 
 def _number(value: float) -> float | str:

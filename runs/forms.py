@@ -9,13 +9,15 @@ from django import forms
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _l
 
-from compute import environments
+from compute import environments, resources
+from compute.drivers import registry
 from compute.environments import Recipe
 from compute.models import Environment, Target
 from compute.services import environment_register
 from runs import data_forms
 from runs.models import Run, Snapshot
 from runs.services.checks import TIME_LIMIT_MAX_S
+from runs.services.submit import run_resources
 from studio.accounts.models import User, Workspace
 from studio.lib.errors import AtelierError, Invalid
 
@@ -28,6 +30,7 @@ ENVIRONMENT_KINDS = [
     ("conda", _l("conda YAML")),
 ]
 TIME_UNITS = [("60", _l("minutes")), ("3600", _l("hours")), ("86400", _l("days"))]
+RESOURCES = ("cpus", "memory", "shm_size", "gpus")  # of ``compute.resources``, what the form asks for
 RECIPE_FIELDS = {"pip": "packages", "requirements": "requirements", "conda": "conda"}
 SAMPLE_SCRIPT = """\
 import argparse
@@ -96,6 +99,10 @@ class RunForm(forms.Form):
     )
     time_unit = forms.ChoiceField(choices=TIME_UNITS, required=False)
     idempotency_key = forms.CharField(required=False, max_length=64)
+    cpus = forms.CharField(required=False, max_length=20)
+    memory = forms.CharField(required=False, max_length=20)
+    shm_size = forms.CharField(required=False, max_length=20)
+    gpus = forms.CharField(required=False, max_length=20)
 
     def __init__(self, *args: Any, workspace: Workspace, user: User, has_command: bool = False, **kwargs: Any) -> None:
         """``has_command``: the run that is submitted again was a command, so no script needs to be chosen."""
@@ -142,6 +149,7 @@ class RunForm(forms.Form):
         data = super().clean() or self.cleaned_data
         self._clean_source(data)
         self._clean_environment(data)
+        self._clean_resources(data)
         for kind in ("variable", "tag"):
             self._clean_rows(data, kind)
         if data.get("time_limit"):
@@ -195,6 +203,21 @@ class RunForm(forms.Form):
             data["recipe"] = recipe_of(data)
         except AtelierError as error:
             self.add_error(field, error.detail)
+
+    def _clean_resources(self, data: dict[str, Any]) -> None:
+        """What a container may use. The fields are not there for other targets: what was typed before is left out."""
+        target = data.get("target")
+        asked = {name: data.get(name, "").strip() for name in RESOURCES}
+        data["resources"] = {}
+        if target is None or not registry.driver_class(target.driver).containers:
+            return
+        try:
+            resources.parse(asked)
+        except Invalid as error:
+            for field, messages in error.errors.items():
+                for message in messages:
+                    self.add_error(field.removeprefix("resources."), message)
+        data["resources"] = {name: value for name, value in asked.items() if value}
 
     def _clean_rows(self, data: dict[str, Any], kind: str) -> None:
         rows = self.rows(kind)
@@ -273,6 +296,8 @@ def initial_from(run: Run) -> dict[str, Any]:
     }
     if run.target:
         initial["target"] = run.target.name
+    asked = run_resources(run)
+    initial |= {name: resources.words(name, asked[name]) for name in RESOURCES if name in asked}
     if run.time_limit_s:
         unit = next((u for u in (86400, 3600, 60) if run.time_limit_s % u == 0), 60)
         initial |= {"time_limit": max(1, run.time_limit_s // unit), "time_unit": str(unit)}

@@ -77,6 +77,10 @@ NEXT_STEPS = {
     "OutputUploadFailed": _l(
         "The script ended well, but what it made is not where it should be. Nothing is lost: it is in the run's folder."
     ),
+    "OutOfMemory": _l(
+        "Nothing of the script is wrong as such: it needed more than it may have. Resubmit it with more memory under "
+        "Resources, or let it hold less at once: smaller batches, fewer loader processes."
+    ),
     "Lost": _l("Its machine or its process is gone. Nothing of the script is at fault. Resubmit it."),
 }
 TAIL_BYTES = 4096
@@ -130,14 +134,35 @@ def stages_of(unit: Unit) -> list[dict[str, Any]]:
     return stages
 
 
+def unreachable_of(run: Run) -> dict[str, Any] | None:
+    """Since when the run's target gives no answer, and what its last test said of that; None while it answers.
+
+    {"since", "target", "message", "hint", "changed": its host key is another one}
+    """
+    unit = run.unit
+    if unit is None or unit.unreachable_since is None or not is_live(run):
+        return None
+    target = run.target
+    problems = {problem["code"]: problem for problem in (target.problems if target else [])}
+    said = problems.get("host-key-changed") or problems.get("unreachable") or {}
+    return {
+        "since": unit.unreachable_since,
+        "target": target,
+        "message": said.get("message", ""),
+        "hint": said.get("hint", ""),
+        "changed": "host-key-changed" in problems,
+    }
+
+
 def header_context(request: WorkspaceRequest, run: Run) -> dict[str, Any]:
     """Name, state, stages and errors of a run: what ``runs/parts/header.html`` draws and asks for again."""
     unit = run.unit
     stages = stages_of(unit) if unit is not None else []
     queue = compute_selectors.queue_position(unit) if unit is not None and is_live(run) else None
+    unreachable = unreachable_of(run)
     version = digest_of(
         run.status, run.name, run.error, run.warnings, run.archived_at, queue,
-        [(stage["stage"], stage["state"], stage["note"]) for stage in stages],
+        [(stage["stage"], stage["state"], stage["note"]) for stage in stages], unreachable,
     )  # fmt: skip
     return {
         "run": run,
@@ -147,6 +172,7 @@ def header_context(request: WorkspaceRequest, run: Run) -> dict[str, Any]:
         "duration": duration_of(run),
         "version": version,
         "error": error_of(run),
+        "unreachable": unreachable,
         "cancelable": is_live(run),
         "cancel_requested": run.status == "CancelRequested",
     }

@@ -9,10 +9,13 @@ from django.http import HttpResponse, JsonResponse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
+from compute import resources
+from compute.drivers import registry
 from compute.models import EnvironmentBuild
 from runs import selectors, selectors_data
 from runs.models import MetricSeries, Run
 from runs.services.data import replaced
+from runs.services.submit import run_resources
 from runs.views import common
 from studio.accounts.access import WorkspaceRequest, workspace_page
 from studio.lib.htmx import render_page
@@ -30,8 +33,20 @@ def run_detail(request: WorkspaceRequest, run_id: str) -> HttpResponse:
         "tags_list": list(run.tag_rows.order_by("key")),
         "command_line": " ".join(readable(run, run.command)) if run.command else "",
         "argument_words": readable(run, run.arguments),
+        "container": container_of(run),
     }
     return common.run_page(request, run, "overview", context)
+
+
+def container_of(run: Run) -> dict[str, Any]:
+    """What of the run's container people see: ``image``, and ``resources`` as [(label, text)]. Empty without one."""
+    if run.unit is None or run.target is None or not registry.driver_class(run.target.driver).containers:
+        return {}
+    asked = run_resources(run)
+    labels = {"cpus": _("Processors"), "memory": _("Memory"), "shm_size": _("Shared memory"), "gpus": _("GPUs"),
+              "pids": _("Processes")}  # fmt: skip
+    told = [(label, resources.words(name, asked[name])) for name, label in labels.items() if name in asked]
+    return {"image": run.unit.spec.get("image") or "", "resources": told}
 
 
 def readable(run: Run, words: list[str]) -> list[str]:

@@ -11,10 +11,12 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _l
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from compute import environments
+from compute.drivers import registry
 from compute.models import Target
 from runs import data_forms, forms
 from runs.forms import RunForm
@@ -71,6 +73,26 @@ def _source_context(snapshot: Snapshot | None, script: str = "", *, choose: bool
     }
 
 
+# Label and an example of each field of ``forms.RESOURCES``.
+RESOURCE_WORDS = {
+    "cpus": (_l("Processors"), "4"),
+    "memory": (_l("Memory"), "8g"),
+    "shm_size": (_l("Shared memory"), "1g"),
+    "gpus": (_l("GPUs"), "1"),
+}
+
+
+def _targets(request: WorkspaceRequest, chosen: str) -> list[dict[str, Any]]:
+    """Where the run may compute. One that is being detached takes nothing new."""
+    rows = Target.objects.filter(workspace=request.workspace).order_by("name")
+    return [
+        {"name": row.name, "state": row.state, "kind": driver.title, "containers": driver.containers}
+        for row in rows
+        if row.state != "Detaching" or row.name == chosen
+        for driver in [registry.driver_class(row.driver)]
+    ]
+
+
 def _context(request: WorkspaceRequest, form: RunForm, origin: Run | None) -> dict[str, Any]:
     digest = form["snapshot"].value() or ""
     snapshot = Snapshot.objects.filter(workspace=request.workspace, digest=digest).first() if digest else None
@@ -83,7 +105,9 @@ def _context(request: WorkspaceRequest, form: RunForm, origin: Run | None) -> di
         "form": form,
         "origin": origin,
         "environments": [(label, label.rpartition(":")) for label in labels],
-        "targets": Target.objects.filter(workspace=request.workspace).order_by("name"),
+        "targets": _targets(request, form["target"].value() or ""),
+        "resources": [(form[name], *RESOURCE_WORDS[name]) for name in forms.RESOURCES],
+        "resources_typed": any(form[name].value() or form[name].errors for name in forms.RESOURCES),
         "experiments": Experiment.objects.filter(workspace=request.workspace, archived_at=None)
         .order_by("-last_run_at")
         .values_list("name", flat=True)[:200],
@@ -132,6 +156,7 @@ def _submit(request: WorkspaceRequest, form: RunForm, origin: Run | None) -> Run
         tags=data["tags"],
         properties={},
         time_limit_s=data.get("time_limit_s"),
+        resources=data["resources"],
         name=data.get("name") or "",
         inputs=data_forms.inputs_typed(request.workspace, form.data_rows("input"), origin),
         outputs=data_forms.outputs_typed(form.data_rows("output"), origin),
@@ -149,7 +174,11 @@ def _form(request: WorkspaceRequest, origin: Run | None, *args: Any, **kwargs: A
 def _handle(request: WorkspaceRequest, origin: Run | None) -> HttpResponse:
     if request.method != "POST":
         initial = forms.initial_from(origin) if origin else forms.initial_of(request.workspace)
-        initial |= {name: request.GET[name] for name in ("experiment",) if request.GET.get(name)}
+        initial |= {
+            name: request.GET[name] for name in ("experiment", "target", "environment") if request.GET.get(name)
+        }
+        if request.GET.get("environment"):
+            initial["environment_kind"] = "registered"
         initial |= data_forms.rows_with(request.workspace, request.GET.get("dataset", ""))
         form = _form(request, origin, initial=initial)
         return render(request, "runs/new.html", _context(request, form, origin))
@@ -184,7 +213,7 @@ def _show(form: RunForm, error: AtelierError) -> None:
     """Puts a service's error beside its field, or above the form where there is no such field."""
     renamed = {"time_limit_s": "time_limit", "environment_variables": None, "recipe": "environment"}
     for field, messages in (error.errors or {"": [error.detail]}).items():
-        name = renamed.get(field, field)
+        name = renamed.get(field, field.removeprefix("resources."))
         for message in messages:
             shown = ValidationError(message, code=field) if field in {"inputs", "outputs"} else message
             form.add_error(name if name in form.fields else None, shown)
