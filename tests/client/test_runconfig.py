@@ -114,7 +114,7 @@ def test_variables_that_are_not_indented(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 def test_both_ways_of_writing_in_one_file(tmp_path: Path) -> None:
-    text = "Target: docker\nframework: Python\nenvironment:\n  EnvironmentVariables:\n    A: 1\nPrepareEnvironment: False\n"
+    text = "Target: docker\nenvironment:\n  EnvironmentVariables:\n    A: 1\nPrepareEnvironment: False\n"
     found = RunConfiguration.load(written(tmp_path, "mixed", text), "mixed")
     assert found.target == "docker" and found.environment_variables == {"A": "1"}
     assert found.auto_prepare_environment is False

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any, Sequence
 
+from atelier import attach as attaching
+from atelier.attach import AttachConfiguration
 from atelier.exceptions import ComputeTargetException, ServiceException, UserErrorException
 from atelier.transport import segment
 
@@ -28,6 +31,7 @@ class ComputeTarget:
         self.workspace = workspace
         self.name = name
         self._data: dict[str, Any]
+        self._expected_key: str | None = None  # where its host key was given beforehand
 
     @classmethod
     def list(cls, workspace: Workspace) -> list[ComputeTarget]:
@@ -38,8 +42,17 @@ class ComputeTarget:
         raise ComputeTargetException(_NOT_MADE)
 
     @staticmethod
-    def attach(workspace: Workspace, name: str, attach_configuration: Any) -> ComputeTarget:
-        raise ComputeTargetException(_NOT_MADE)
+    def attach(workspace: Workspace, name: str, attach_configuration: AttachConfiguration) -> ComputeTarget:
+        """Attach a machine under a name; ``wait_for_completion`` says when it can be used. One that is there with the
+        same settings is given back. Raises ComputeTargetException."""
+        if not isinstance(attach_configuration, AttachConfiguration):
+            raise UserErrorException(
+                "attach takes what attach_configuration gives, such as RemoteCompute.attach_configuration(address=...)."
+            )
+        data, _known = attaching.attach(workspace, name, attach_configuration)
+        made = ComputeTarget(workspace, name, _data=data)
+        made._expected_key = attach_configuration.host_key
+        return made
 
     @property
     def type(self) -> str:
@@ -47,7 +60,7 @@ class ComputeTarget:
 
     @property
     def provisioning_state(self) -> str:
-        """Creating, Succeeded or Failed."""
+        """Creating, Succeeded, Failed or Detaching."""
         return str(self._data["state"])
 
     @property
@@ -75,20 +88,49 @@ class ComputeTarget:
         timeout_in_minutes: float | None = None,
         is_delete_operation: bool = False,
     ) -> None:
-        """Wait until it is ready. Raises ComputeTargetException when it is not, with what is wrong."""
+        """Wait until it is ready. Raises ComputeTargetException when it is not, with what is wrong. The host key of a
+        machine that nobody has confirmed yet is asked for at a terminal."""
         until = time.monotonic() + 60 * float(timeout_in_minutes or 25)
+        if is_delete_operation:
+            return self._wait_gone(until)
+        shown = ""
         self.refresh_state()
-        while self.provisioning_state == "Creating" and time.monotonic() < until:
-            time.sleep(1)
+        while True:
+            if show_output and self.provisioning_state != shown:
+                shown = self.provisioning_state
+                print(shown, flush=True)
+            if attaching.unconfirmed(self._data):
+                self._data = attaching.settle_key(self.workspace, self._data, self._expected_key)
+                continue
+            if self.provisioning_state != "Creating" or time.monotonic() > until:
+                break
+            time.sleep(0.5)
             self.refresh_state()
-        if show_output:
-            print(self.provisioning_state)
         if self.provisioning_state != "Succeeded":
-            wrong = "; ".join(str(one.get("message")) for one in self.provisioning_errors)
-            raise ComputeTargetException(f"Compute target {self.name} is {self.provisioning_state}. {wrong}".strip())
+            said = (f"{one.get('message')} {one.get('hint') or ''}".strip() for one in self.provisioning_errors)
+            raise ComputeTargetException(
+                f"Compute target {self.name} is {self.provisioning_state}. {' '.join(said)}".strip()
+            )
 
-    def detach(self) -> None:
-        raise ComputeTargetException("Targets are detached on their page in the studio.")
+    def _wait_gone(self, until: float) -> None:
+        try:
+            while time.monotonic() < until:
+                self.refresh_state()
+                time.sleep(0.5)
+        except ComputeTargetException:
+            return
+        raise ComputeTargetException(f"Compute target {self.name} is still {self.provisioning_state}.")
+
+    def detach(self, cancel: bool = False) -> None:
+        """Take it out of the workspace; what ran there keeps its history. Refused while runs or services live on it,
+        unless ``cancel`` asks them to end first: then it goes with the last of them."""
+        try:
+            self.workspace._call("DELETE", f"targets/{segment(self.name)}", params={"cancel": "true"} if cancel else {})
+        except ServiceException as error:
+            if error.status_code not in (403, 409):
+                raise
+            raise ComputeTargetException(str(error)) from error
+        self._data["state"] = "Detaching"
 
     delete = detach
 
@@ -100,6 +142,80 @@ class LocalTarget(ComputeTarget):
     """The machine that the studio runs on."""
 
     _driver = "local"
+
+
+class DockerTarget(ComputeTarget):
+    """Docker on the machine that the studio runs on."""
+
+    _driver = "docker"
+
+    @staticmethod
+    def attach_configuration(
+        cpus: Any = None,
+        memory: Any = None,
+        gpus: Any = None,
+        shm_size: Any = None,
+        pids: Any = None,
+        volumes: Any = None,
+        slots: Any = None,
+    ) -> AttachConfiguration:
+        """The limits are of one run; ``volumes`` ``{"/folder/of/the/machine": "/folder/in/the/container"}``; ``slots``
+        how many runs there are at once."""
+        return AttachConfiguration("docker", _limits(cpus, memory, gpus, shm_size, pids, volumes, slots))
+
+
+class RemoteCompute(ComputeTarget):
+    """Docker on a Linux machine that is reached by SSH."""
+
+    _driver = "remotedocker"
+
+    @staticmethod
+    def attach_configuration(
+        address: str | None = None,
+        ssh_port: int = 22,
+        username: str | None = None,
+        password: str | None = None,
+        private_key_file: str | os.PathLike[str] | None = None,
+        private_key_passphrase: str | None = None,
+        resource_id: str | None = None,
+        *,
+        host_key: str | None = None,
+        folder: str | None = None,
+        cpus: Any = None,
+        memory: Any = None,
+        gpus: Any = None,
+        shm_size: Any = None,
+        pids: Any = None,
+        volumes: Any = None,
+        slots: Any = None,
+    ) -> AttachConfiguration:
+        """``host_key``: the fingerprint (``SHA256:...``) that the machine is known to have; else it is asked for. The
+        limits are of one run; ``folder`` is where runs lie on the machine."""
+        if not address:
+            raise UserErrorException(
+                "Where is the machine? Give address=, its name or IP address"
+                + (": a resource_id says nothing to this studio." if resource_id else ".")
+            )
+        if not username:
+            raise UserErrorException("As whom does one sign in on the machine? Give username=.")
+        config = {"address": address, "port": int(ssh_port), "username": username, "folder": folder}
+        config.update(_limits(cpus, memory, gpus, shm_size, pids, volumes, slots))
+        secrets = {
+            "password": password or "",
+            "private_key": attaching.private_key_text(private_key_file),
+            "passphrase": private_key_passphrase or "",
+        }
+        return AttachConfiguration("remotedocker", config, secrets, host_key)
+
+
+def _limits(cpus: Any, memory: Any, gpus: Any, shm_size: Any, pids: Any, volumes: Any, slots: Any) -> dict[str, Any]:
+    found = {"cpus": cpus, "memory": memory, "gpus": gpus, "shm_size": shm_size}
+    return {
+        **{name: str(value) for name, value in found.items() if value not in (None, "")},
+        "pids": int(pids) if pids else None,
+        "volumes": attaching.volumes_text(volumes),
+        "slots": int(slots) if slots else None,
+    }
 
 
 class TargetStatus:
@@ -118,10 +234,10 @@ class TargetStatus:
         return f"TargetStatus(state={self.state!r}, capacity={self.capacity!r})"
 
 
-_KINDS: dict[str, type[ComputeTarget]] = {kind._driver: kind for kind in (LocalTarget,)}
+_KINDS: dict[str, type[ComputeTarget]] = {kind._driver: kind for kind in (LocalTarget, DockerTarget, RemoteCompute)}
 _NOT_MADE = (
-    "This studio's targets are the machines that its administrators attach, and none can be made from a script. "
-    "See ws.compute_targets for those that are there; 'local' is the studio's own machine."
+    "This studio runs on machines that are there and makes none: attach one (RemoteCompute.attach_configuration, "
+    "DockerTarget.attach_configuration), or see ws.compute_targets; 'local' is the studio's own machine."
 )
 
 

@@ -21,6 +21,7 @@ _HOMES = {
     "Environment": "environment",
     "CondaDependencies": "conda_dependencies",
     "ComputeTarget": "compute",
+    "RemoteCompute": "compute",
     "Model": "model",
     "Webservice": "webservice",
     "ResourceConfiguration": "resource_configuration",
