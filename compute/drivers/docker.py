@@ -28,7 +28,7 @@ from compute.installation import installation_id
 from compute.spec import Capacity, FormField, Handle, Observation, Owned, Phase, Problem, UnitSpec
 from studio.lib.errors import Invalid
 
-SUBMIT_TRIES = 5
+SUBMIT_TRIES = 6  # with pauses of 6 s in all
 ALIVE = frozenset({"running", "paused", "restarting"})
 KILL_SLACK_S = 150.0  # beyond its grace a supervisor may need this long to keep the last output on a full disk
 STARTING_S = 120.0
@@ -147,19 +147,20 @@ class DockerDriver:
             return found
         self.prepare(spec)
         self._files.write(spec.key, "secrets.json", spec.secret_env)
-        for _attempt in range(SUBMIT_TRIES):
-            container = self._create(spec)
-            if self._files.look([spec.key])[spec.key].beat is not None:
-                return self._adopt(spec.key, container)
+        for attempt in range(SUBMIT_TRIES):
             try:
+                container = self._create(spec)
+                if self._files.look([spec.key])[spec.key].beat is not None:
+                    return self._adopt(spec.key, container)
                 self._start(spec, container)
-            except NotFound:  # whoever else submits it has taken it away, as it could not be started
+            except NotFound:  # somebody else is just making it, or has taken it away as it could not be started
+                time.sleep(0.1 * 2**attempt)
                 continue
             return Handle(spec.key, {"container": container})
         raise Unreachable(gettext("The container of the run could not be made."))
 
     def _create(self, spec: UnitSpec) -> str:
-        """The id of the unit's container: made now, or made before."""
+        """The id of the unit's container: made now, or made before. NotFound: its name is taken, and it is not there."""
         image, client = self._image(spec), self._engine()
         arguments, host = boxes.create_arguments(
             spec,
@@ -180,7 +181,7 @@ class DockerDriver:
                     raise
         details = self._inspect(spec.key)
         if details is None:
-            raise Unreachable(gettext("The container of the run is just being removed."))
+            raise NotFound(spec.key)
         if (details["Config"].get("Labels") or {}).get(boxes.UNIT) != spec.key:
             name = boxes.container_name(spec.key)
             raise Refused(gettext("The engine has a container %(name)s that is not ours.") % {"name": name})
