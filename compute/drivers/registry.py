@@ -7,10 +7,12 @@ from typing import Any
 from compute.drivers.base import Driver
 from compute.drivers.docker import DockerDriver
 from compute.drivers.local import LocalDriver
+from compute.drivers.ssh_docker import RemoteDockerDriver
 
 DRIVERS: dict[str, type[Driver]] = {
     LocalDriver.name: LocalDriver,
     DockerDriver.name: DockerDriver,
+    RemoteDockerDriver.name: RemoteDockerDriver,
 }
 
 

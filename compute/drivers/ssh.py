@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import hashlib
 import logging
 import os
 import shutil
@@ -188,6 +189,10 @@ class Link:
 
     def forward(self, socket: str) -> str:
         """The path of a socket here that leads to ``socket`` there: a path, or "host:port" as seen from there."""
+        found = self._sockets.get(socket)
+        if found is not None and self.connected:
+            self._used = time.monotonic()
+            return found
         return self.call(lambda connection: self._forward(connection, socket), 20.0)
 
     def in_loop(self, action: Callable[[], None]) -> None:
@@ -232,8 +237,6 @@ class Link:
         self._connection = None
         self.sessions.forget()
         self.memo.clear()
-        for path in self._sockets.values():
-            Path(path).unlink(missing_ok=True)
         self._sockets.clear()
 
     def _close_idle(self) -> None:
@@ -303,7 +306,9 @@ class Link:
                 % {"user": self.login.username},
             ) from None  # fmt: skip
         if socket not in self._sockets:  # another one may have come first
-            path = str(_sockets() / f"{os.urandom(6).hex()}.sock")
+            # The same after a reconnection, so that the clients of what listens there stay good.
+            name = hashlib.sha256(repr((self.login.identity, socket)).encode()).hexdigest()[:16]
+            path = str(_sockets() / name)
             if colon:
                 await connection.forward_local_path_to_port(path, host, int(port))
             else:

@@ -100,7 +100,8 @@ def unknown_host_key(login: Login, offered: str) -> HostKeyUnknown:
     shown = {"host": login, "kind": host_keys.key_type(offered), "key": host_keys.fingerprint(offered)}
     if not login.host_key:
         return HostKeyUnknown(
-            _("Nobody has confirmed yet that %(host)s is the right machine. It shows %(kind)s %(key)s.") % shown, offered
+            _("Nobody has confirmed yet that %(host)s is the right machine. It shows %(kind)s %(key)s.") % shown,
+            offered,
         )
     shown["pinned"] = host_keys.fingerprint(login.host_key)
     return HostKeyChanged(
@@ -179,13 +180,13 @@ def said(login: Login, error: BaseException) -> DriverError:
             _("Check the address and the port, that the machine is on, and what its firewall lets in."),
             "address",
         )
-    if isinstance(error, asyncssh.ChannelOpenError):
+    if isinstance(error, asyncssh.ChannelOpenError) and "connection closed" not in str(error).lower():
         return SshProblem(
             CONNECT,
             _("%(host)s opened no further session: %(error)s.") % words,
             _("Its SSH server has to allow at least 4 sessions in a connection: MaxSessions in sshd_config."),
         )
-    if isinstance(error, (asyncssh.DisconnectError, asyncssh.SFTPError)):
+    if isinstance(error, (asyncssh.DisconnectError, asyncssh.SFTPError, asyncssh.ChannelOpenError, EOFError)):
         if "imeout" in str(error):
             return SshProblem(CONNECT, _("%(host)s did not answer in time.") % words, "", "address")
         return SshProblem(CONNECT, _("The connection to %(host)s was lost: %(error)s.") % words)

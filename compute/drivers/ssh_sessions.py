@@ -8,6 +8,7 @@ which may be any, and which may print what it likes before (a banner in .bashrc 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -130,9 +131,7 @@ class Sessions:
         said = err.split(f"\n{process.atelier_mark}\n".encode(), 1)[-1].decode("utf-8", "replace").strip()
         return Done(process.exit_status if process.exit_signal is None else None, out, said)
 
-    async def open_pipe(
-        self, connection: asyncssh.SSHClientConnection, script: str
-    ) -> tuple[Any, asyncio.Semaphore]:
+    async def open_pipe(self, connection: asyncssh.SSHClientConnection, script: str) -> tuple[Any, asyncio.Semaphore]:
         """A started process, and what to release once it is over."""
         slots = self.slots
         await slots.acquire()
@@ -218,7 +217,7 @@ class Pipe:
             try:
                 self.process.stdin.write(data)
                 await self.process.stdin.drain()
-            except (BrokenPipeError, OSError):
+            except OSError:
                 return False
             return not self.process.is_closing()
 
@@ -226,10 +225,8 @@ class Pipe:
 
     def finish(self, timeout: float = 120.0) -> Done:
         async def go(_connection: Any) -> Done:
-            try:
+            with contextlib.suppress(OSError):
                 self.process.stdin.write_eof()
-            except (BrokenPipeError, OSError):
-                pass
             return await self.link.sessions.finish(self.process)
 
         try:

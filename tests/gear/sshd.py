@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -99,7 +100,7 @@ class Sshd:
     @property
     def logins(self) -> int:
         """How many times somebody has signed in."""
-        return self.log().count("Accepted ")
+        return len(re.findall(r"^Accepted (?:publickey|password|keyboard)\S* for", self.log(), re.MULTILINE))
 
     def children(self) -> list[int]:
         """Every process below the server, its sessions' commands too."""
