@@ -135,6 +135,8 @@ for _name in (
     "targets",
     "compute",
     "build_logs",
+    "images",
+    "registries",
     "snapshots",
     "runs",
     "metrics",

@@ -14,6 +14,7 @@ from studio.lib import secrets
 ENCRYPTED = (
     ("compute", "Target", "secrets"),
     ("compute", "Unit", "secrets"),
+    ("compute", "ContainerRegistry", "password"),
     ("datasets", "Datastore", "secrets"),
     ("datasets", "DatasetVersion", "secrets"),
     ("datasets", "DatasetDraft", "state"),
