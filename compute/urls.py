@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from compute import env_views, log_urls, views
+from compute import env_views, image_views, log_urls, registry_views, views
 
 urlpatterns = [
     *log_urls.urlpatterns,
@@ -12,8 +12,19 @@ urlpatterns = [
     path("compute/<slug:name>/", views.target_detail, name="target-detail"),
     path("compute/<slug:name>/check/", views.target_check, name="target-check"),
     path("compute/<slug:name>/host-key/", views.target_host_key, name="target-host-key"),
+    path("compute/<slug:name>/images/", image_views.image_list, name="target-images"),
+    path("compute/<slug:name>/images/prune/", image_views.image_prune, name="target-image-prune"),
     path("compute/<slug:name>/edit/", views.target_edit, name="target-edit"),
     path("compute/<slug:name>/delete/", views.target_delete, name="target-delete"),
+    path("settings/containers/", registry_views.container_settings, name="container-settings"),
+    path("settings/containers/registries/", registry_views.registry_add, name="registry-add"),
+    path("settings/containers/registries/<int:registry_id>/test/", registry_views.registry_test, name="registry-test"),
+    path("settings/containers/registries/<int:registry_id>/push/", registry_views.registry_push, name="registry-push"),
+    path(
+        "settings/containers/registries/<int:registry_id>/remove/",
+        registry_views.registry_remove,
+        name="registry-remove",
+    ),
     path("environments/", env_views.environment_list, name="environment-list"),
     path("environments/new/", env_views.environment_new, name="environment-new"),
     path("environments/check/", env_views.environment_check, name="environment-check"),

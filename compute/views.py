@@ -101,6 +101,7 @@ def _about(target: Target) -> dict[str, Any]:
         "host_key": target_page.host_key_of(target),
         "version": target_page.version_of(target),
         "moving": target.state in target_page.MOVING,
+        "answers": not any(problem.get("stops") for problem in target.problems),
     }
 
 

@@ -24,7 +24,7 @@ from studio.lib.errors import AtelierError, Invalid
 SOURCES = [("upload", _l("Upload")), ("paste", _l("Paste a script"))]
 ENVIRONMENT_KINDS = [
     ("registered", _l("Registered")),
-    ("system", _l("This machine's Python")),
+    ("system", _l("The target's Python")),
     ("pip", _l("pip packages")),
     ("requirements", _l("requirements.txt")),
     ("conda", _l("conda YAML")),
