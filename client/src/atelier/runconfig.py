@@ -92,6 +92,7 @@ class RunConfiguration:
         self.resources: dict[str, Any] = {}  # of the container: cpus, memory, shm_size, gpus, pids
         self.spark_dependencies_file: str | None = None
         self._kept: dict[str, Any] = {}  # what a file had and this class does not use, as it was written
+        self._target_given = False  # whether a file says it
         self._environment_given = conda_dependencies is not None
         if conda_dependencies is not None:
             self.environment.python.conda_dependencies = conda_dependencies
@@ -192,6 +193,7 @@ class RunConfiguration:
         made = cls(found.get("script"), found.get("arguments"), found.get("framework"), found.get("communicator"))
         made._kept = {key: value for key, value in content.items() if _snake(key) not in _USED}
         made._workbench(found, checker.file)
+        made._target_given = found.get("target") is not None
         for name in ("target", "command", "auto_prepare_environment", "max_run_duration_seconds"):
             if found.get(name) is not None:
                 setattr(made, name, found[name])

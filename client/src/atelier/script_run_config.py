@@ -64,7 +64,10 @@ class ScriptRunConfig:
         """The body of the submit, but for the snapshot."""
         config = self.run_config
         if config.framework not in ("Python", "python"):
-            raise UserErrorException(f"framework {config.framework!r}: targets here run Python scripts and commands.")
+            raise UserErrorException(
+                f"framework {config.framework!r}: targets here run Python scripts and commands. A script that starts "
+                "Spark itself, with pyspark among its packages, runs with the framework Python."
+            )
         environment = config.environment
         seconds = config.max_run_duration_seconds
         command = self.command if self.command is not None else config.command

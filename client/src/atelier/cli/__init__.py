@@ -9,7 +9,8 @@ from atelier.cli.parser import build
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 refused or failed, 2 wrong use, 3 the run that was waited for failed, 130 interrupted."""
+    """Exit code: 0 done, 1 refused or failed, 2 wrong use, 3 the run that was waited for failed, 130 interrupted.
+    ``experiment submit`` ends with the exit code of its run where that has one."""
     from atelier.exceptions import ActivityFailedException, AzureMLException
 
     words = list(sys.argv[1:] if argv is None else argv)
@@ -19,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words[:cut])
     arguments.script_arguments = words[cut + 1 :]
     if arguments.script_arguments and not hasattr(arguments, "script"):
-        parser.error("only `run submit` takes arguments after --")
+        parser.error("only `run submit` and `experiment submit` take arguments after --")
     try:
         return int(arguments.call(arguments) or 0)
     except ActivityFailedException as error:

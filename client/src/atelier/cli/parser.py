@@ -6,7 +6,7 @@ import argparse
 from typing import Any, Callable
 
 from atelier._version import VERSION
-from atelier.cli import commands, data, registry, sessions
+from atelier.cli import commands, data, registry, sessions, workbench
 
 
 def build() -> argparse.ArgumentParser:
@@ -30,7 +30,9 @@ def build() -> argparse.ArgumentParser:
 
     _sessions(add, words, group)
     _runs(add, group("run", "submit and watch runs"))
-    _registry(add, group)
+    experiment = group("experiment", "experiments, and the runs of a project folder")
+    _registry(add, group, experiment)
+    workbench.words(add, words, group, experiment)
     data.words(add, group)
     return parser
 
@@ -43,6 +45,7 @@ def _sessions(add: Any, words: Any, group: Any) -> None:
     add(words, "version", sessions.version, "print the version of the client")
     workspace = group("workspace", "choose a workspace")
     add(workspace, "list", sessions.workspace_list, "workspaces that you see")
+    add(workspace, "show", sessions.workspace_show, "the workspace that commands work in here")
     use = add(workspace, "use", sessions.workspace_use, "work in a workspace from now on")
     use.add_argument("name")
     use.add_argument("--write-config", action="store_true", help="also write .azureml/config.json here")
@@ -96,8 +99,8 @@ def _runs(add: Any, run: Any) -> None:
     delete.add_argument("--yes", "-y", action="store_true", help="do not ask")
 
 
-def _registry(add: Any, group: Any) -> None:
-    add(group("experiment", "experiments"), "list", registry.experiment_list, "experiments")
+def _registry(add: Any, group: Any, experiment: Any) -> None:
+    add(experiment, "list", registry.experiment_list, "experiments")
     env = group("env", "environments")
     add(env, "list", registry.env_list, "environments")
     build_ = add(env, "build", registry.env_build, "build an environment before a run needs it")

@@ -9,7 +9,7 @@ from typing import Any
 
 from atelier import auth, config
 from atelier._version import V1_SURFACE, VERSION
-from atelier.cli.output import show_json, show_table
+from atelier.cli.output import show_fields, show_json, show_table
 from atelier.exceptions import AuthenticationException, UserErrorException
 from atelier.workspace import Workspace
 
@@ -74,8 +74,20 @@ def workspace_list(arguments: argparse.Namespace) -> None:
     items: list[dict[str, Any]] = list(base._pages("/api/v1/workspaces", {}))
     if arguments.json:
         return show_json(items)
-    columns = [("NAME", lambda i: i["name"]), ("TITLE", lambda i: i.get("title")), ("ROLE", lambda i: i.get("role"))]
+    columns = [
+        ("NAME", lambda i: i["name"]),
+        ("TITLE", lambda i: i.get("title")),
+        ("ROLE", lambda i: i.get("role")),
+        ("SUBSCRIPTION", lambda i: i.get("subscription_id")),
+    ]
     return show_table(items, columns, "You are a member of no workspace.")
+
+
+def workspace_show(arguments: argparse.Namespace) -> None:
+    found = workspace_of(arguments)
+    details = {"endpoint": found.endpoint, **found.get_details()}
+    fields = ["name", "title", "role", "endpoint", "subscription_id", "resource_group"]
+    show_json(details) if arguments.json else show_fields(details, fields)
 
 
 def workspace_use(arguments: argparse.Namespace) -> None:
