@@ -169,7 +169,10 @@ def recipe_from_dict(data: Any) -> Recipe:
         )
     if kind in {"conda", "dockerfile"} and data.get("conda") is not None:
         recipe = recipe_from_conda(_text(data["conda"], "conda"), strict=strict)
-        return replace(recipe, kind=kind, variables={**recipe.variables, **variables}, **image)
+        named = {**recipe.variables, **variables}
+        return replace(
+            recipe, kind=kind, variables=named, base_image=image["base_image"], dockerfile=image["dockerfile"]
+        )
     python = _python(data.get("python"))
     lines = _joined_lines(_text(data["requirements"], "requirements")) if data.get("requirements") else []
     words = _words(data.get("order"), "order") or _words(data.get("packages"), "packages")
@@ -185,7 +188,8 @@ def recipe_from_dict(data: Any) -> Recipe:
         unavailable=sorted(_words(data.get("unavailable"), "unavailable")),
         notes=list(dict.fromkeys([*_words(data.get("notes"), "notes"), *notes])),
         order=order,
-        **image,
+        base_image=image["base_image"],
+        dockerfile=image["dockerfile"],
     )
 
 

@@ -56,7 +56,8 @@ def build(
     if carried:
         arguments[CARRIER] = carried
     instructions = _numbered(plan.text)
-    at, last, image = 0, [], ""
+    at, image = 0, ""
+    last: list[str] = []
     with Patience() as patience:
         try:
             events = client.build(
@@ -198,11 +199,17 @@ def _named(packages: list[str], heard: str) -> str:
         r"Failed to build ([A-Za-z0-9._-]+)",
         r"Collecting ([A-Za-z0-9._-]+)",
     )
+    known = {_plain(bare_name(one)): one for one in packages}
+    others = ""
     for pattern in patterns:
-        found = re.findall(pattern, heard)
-        if found:
-            wanted = re.sub(r"[-_.]+", "-", found[-1]).lower()
-            return next(
-                (one for one in packages if re.sub(r"[-_.]+", "-", bare_name(one)).lower() == wanted), found[-1]
-            )
-    return packages[0] if len(packages) == 1 else ""
+        found = [one for one in map(_plain, re.findall(pattern, heard)) if one]
+        # What a package needs only to be built is not what was asked for.
+        mine = [one for one in found if one in known]
+        if mine:
+            return known[mine[-1]]
+        others = others or (found[-1] if found else "")
+    return packages[0] if len(packages) == 1 else others
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

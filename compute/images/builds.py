@@ -30,7 +30,7 @@ from studio.accounts.models import Workspace
 from studio.datasets import programs
 from studio.lib import secrets as locks
 from studio.lib import storage
-from studio.lib.errors import Conflict
+from studio.lib.errors import Conflict, Invalid
 
 TIME_LIMIT_S = 2 * 3600.0
 GRACE_S = 5.0
@@ -67,7 +67,28 @@ def prepare(environment: Environment, target: Target, *, since: dt.datetime | No
             _start(build, recipe, environment.workspace, base, label=str(environment))
         else:
             used(build)
+    _hold_strict(build, recipe, environment.workspace)
     return build
+
+
+def _is_strict(recipe: Recipe, workspace: Workspace) -> bool:
+    return recipe.strict or bool(workspace.preferences.get("strict_python"))
+
+
+def _hold_strict(build: EnvironmentBuild, recipe: Recipe, workspace: Workspace) -> None:
+    """An image is shared with recipes that take another Python; a strict one does not. Raises Invalid."""
+    have = str(build.detail.get("python") or "")
+    if build.state != READY or not recipe.python or not have or not _is_strict(recipe, workspace):
+        return
+    if not plan.fits(have, recipe.python):
+        raise Invalid(
+            _(
+                "The recipe asks for Python %(wanted)s, and its image has %(have)s. Choose a base image with that "
+                "Python, or allow the nearest one by turning strict off."
+            )
+            % {"wanted": recipe.python, "have": have},
+            field="python",
+        )
 
 
 def prepare_base(workspace: Workspace, target: Target, *, since: dt.datetime | None = None) -> EnvironmentBuild:
@@ -205,7 +226,7 @@ def _start(
         "recipe": recipe.to_dict(),
         "content_hash": build.content_hash,
         "base_image": base,
-        "strict": recipe.strict or bool(workspace.preferences.get("strict_python")),
+        "strict": _is_strict(recipe, workspace),
         "fresh": fresh,
         "installation": installation_id(),
         "uv": uv_binary(),

@@ -35,12 +35,14 @@ def is_reference(text: str) -> bool:
 
 def read(text: str) -> list[Instruction]:
     """The instructions in order. Comments inside continuations are dropped as the engine drops them."""
-    escape, found = "\\", []
+    escape = "\\"
+    found: list[Instruction] = []
     lines = text.replace("\r\n", "\n").split("\n")
     first = next((line for line in lines if line.strip()), "")
     if match := _DIRECTIVE.match(first.strip()):
         escape = match.group(1)
-    start, parts = 0, []
+    start = 0
+    parts: list[str] = []
     for number, line in enumerate(lines, 1):
         stripped = line.strip()
         if stripped.startswith("#") or (not stripped and parts):

@@ -233,7 +233,11 @@ class Making:
         }
 
     def _warn_of(self, found: plan.Found) -> None:
-        """Another Python than the recipe asks for is said again of an image that others built."""
+        """Another Python than the recipe asks for is said of an image that others built too."""
         wanted = self.recipe.python
-        if wanted and found.python and not plan.fits(found.python, wanted):
-            self.warnings.append(f"The recipe asks for Python {wanted}; the image has {found.python}.")
+        if not wanted or plan.fits(found.python, wanted):
+            return
+        text = f"The recipe asks for Python {wanted}; the image has {found.python}."
+        if self.order.get("strict"):
+            raise BuildFailed([problem("python", text, hint="Turn strict off, or choose another base image.")])
+        self.warnings.append(text)

@@ -102,6 +102,11 @@ def index_settings(environ: dict[str, str] | None = None) -> dict[str, str]:
             plain = " ".join(word for word in plain.split() if re.match(r"^https?://", word))
         if plain:
             found[name] = plain
+    # uv takes what is not encrypted as it is; pip wants to be told.
+    plainly = [host for value in found.values() for host in re.findall(r"http://(?:[^/\s@]*@)?([^/\s]+)", value)]
+    if plainly:
+        trusted = [*found.get("PIP_TRUSTED_HOST", "").split(), *plainly]
+        found["PIP_TRUSTED_HOST"] = " ".join(dict.fromkeys(trusted))
     return found
 
 

@@ -7,7 +7,6 @@ import os
 import signal
 import uuid
 from collections.abc import Callable
-from typing import Any
 
 import docker
 import pytest
@@ -75,17 +74,17 @@ def test_a_package_that_cannot_be_had_is_named_first(build: Build, index: Index)
 def test_a_package_that_does_not_compile_is_named(build: Build, index: Index) -> None:
     index.add("alpha", "1.0")
     index.add_source("broken", "1.0", "raise SystemExit('no compiler here')\n")
-    done = build(packages=["alpha", "broken"], environ={**index.environ})
+    done = build(packages=["alpha", "broken"], environ=index.environ)
     assert done.code == 2, done.log
     assert done.problems[0]["package"].startswith("broken"), done.problems
 
 
 def test_an_index_that_only_the_studio_sees_is_said(build: Build, index: Index) -> None:
-    index.add("alpha", "1.0")
+    index.add("onlyhere", "1.0")
     environ = {**index.environ, "PIP_INDEX_URL": "http://index.invalid/simple/"}
-    done = build(packages=["alpha"], environ=environ)
+    done = build(packages=["onlyhere"], environ=environ)
     assert done.code == 2
-    assert (done.problems[0]["code"], done.problems[0]["package"]) == ("index-unreachable", "alpha==1.0"), done.log
+    assert (done.problems[0]["code"], done.problems[0]["package"]) == ("index-unreachable", "onlyhere==1.0"), done.log
 
 
 def test_a_dockerfile_of_ones_own_with_packages_on_top(build: Build, index: Index, base_image: str) -> None:
@@ -237,7 +236,3 @@ def test_another_python_than_the_base_has(build: Build, base_image: str) -> None
     assert refused.code == 2 and refused.problems[0]["code"] == "python"
     conda = build(dockerfile=_with_fake(base_image), python="3.9", packages=[])
     assert "python=3.9 pip" in conda.result["dockerfile"], conda.log
-
-
-def collected(done: Done) -> Any:
-    return done.problems or done.result
