@@ -1,0 +1,209 @@
+"""The Workbench's command line as people type it in a project folder, against a real studio: on this machine, and in
+containers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.client.conftest import SOURCE, Script
+from tests.gear import docker as gear
+from tests.stack import Stack, wait_until
+
+pytestmark = pytest.mark.services
+
+SCRIPT = """\
+import os, platform, sys, time
+from azureml.core.run import Run
+
+print("first", sys.argv[1:], os.environ.get("EXAMPLE_ENV_VAR1"), flush=True)
+run = Run.get_context()
+run.log("loss", 0.5)
+os.makedirs("outputs", exist_ok=True)
+open("outputs/where.txt", "w").write(platform.node())
+print("last")
+"""
+SEED = """\
+EnvironmentVariables:
+"EXAMPLE_ENV_VAR1": "Example Value1"
+"EXAMPLE_ENV_VAR2": "Example Value2"
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    image = gear.test_image() if gear.engine_version() else ""
+    environ = {"ATELIER_BASE_IMAGE": image} if image else {}
+    with Stack(tmp_path_factory.mktemp("studio"), environ=environ) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def token(stack: Stack) -> str:
+    """An owner's token for workspace ``main``."""
+    return stack.python(
+        "from studio.accounts.models import User\n"
+        "from studio.accounts.services import workspace_create\n"
+        "from studio.accounts.tokens import token_create\n"
+        "user = User.objects.create_user('ann', 'ann@example.test', 'correct-horse-battery')\n"
+        "workspace_create(name='main', title='Main', user=user)\n"
+        "print(token_create(user=user, name='tests')[1])"
+    ).split()[-1]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> Path:
+    folder = tmp_path_factory.mktemp("work") / "iris"
+    folder.mkdir()
+    config = {"subscription_id": "s", "resource_group": "g", "workspace_name": "main", "endpoint": stack.url}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "myscript.py").write_text(SCRIPT)
+    return folder
+
+
+@pytest.fixture
+def atelier(script: Script, token: str, project: Path) -> Any:
+    script.env["ATELIER_TOKEN"] = token
+
+    def call(*words: str, code: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return script("-m", "atelier", *words, cwd=project, code=code, stdin=stdin, timeout=300)
+
+    return call
+
+
+def run_id(text: str) -> str:
+    found = re.search(r"^RunId: (\S+)$", text, re.M)
+    assert found, text
+    return found.group(1)
+
+
+def test_on_this_machine(atelier: Any, project: Path) -> None:
+    done = atelier("experiment", "submit", "-c", "local", "myscript.py", "--epochs", "3")
+    assert "first ['--epochs', '3'] None\nlast\n" in done.stdout
+    assert "Status: Completed" in done.stdout and f"/w/main/runs/{run_id(done.stdout)}/" in done.stdout
+    assert "There is no aml_config/local.runconfig: the run goes to the target local." in done.stderr
+
+
+def test_attached_and_edited_by_hand(atelier: Any, project: Path) -> None:
+    done = atelier("computetarget", "attach", "--name", "local", "--type", "local")
+    assert "local is there already" in done.stdout and "Wrote aml_config/local.compute" in done.stdout
+    assert (project / "aml_config" / "conda_dependencies.yml").is_file()
+    file = project / "aml_config" / "local.runconfig"
+    kept = re.sub(r"EnvironmentVariables:\n  #.*\n", "", file.read_text())
+    file.write_text(kept + SEED)
+    done = atelier("experiment", "submit", "-c", "local", "myscript.py", "a", "--", "b")
+    assert "first ['a', '--', 'b'] Example Value1" in done.stdout and "indent it by two spaces" in done.stderr
+    file.write_text(file.read_text().replace("Framework:", "Framwork:"))
+    done = atelier("experiment", "submit", "-c", "local", "myscript.py", code=1)
+    assert re.search(r"local\.runconfig, line \d+: there is no key Framwork. Did you mean Framework\?", done.stderr)
+    file.unlink()
+
+
+def test_the_exit_code_is_the_runs(atelier: Any, project: Path) -> None:
+    (project / "fails.py").write_text("import sys\nprint('before')\nsys.exit(7)\n")
+    done = atelier("experiment", "submit", "--run-configuration", "local", "fails.py", code=7)
+    assert "before" in done.stdout and "Status: Failed" in done.stdout and "7" in done.stdout
+
+
+def test_what_is_not_there(atelier: Any) -> None:
+    done = atelier("experiment", "submit", "-c", "locla", "myscript.py", code=1)
+    assert (
+        "locla" in done.stderr and "Did you mean local?" in done.stderr and "aml_config/locla.runconfig" in done.stderr
+    )
+    assert "There is no script none.py" in atelier("experiment", "submit", "-c", "local", "none.py", code=1).stderr
+    later = atelier("computetarget", "attach", "--name", "hdi", "--address", "a", "--type", "cluster", code=1).stderr
+    assert "Spark clusters cannot be attached with this version" in later and "remotedocker" in later
+
+
+def test_interrupted_away_from_a_terminal(token: str, project: Path) -> None:
+    """It detaches, says so, and the run goes on."""
+    (project / "slow.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(60)\n")
+    keep = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "atelier", "experiment", "submit", "-c", "local", "slow.py"],
+        cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+        env={**keep, "PYTHONPATH": str(SOURCE), "ATELIER_TOKEN": token, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line == "begun\n":
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Detached. The run" in err, (out, err)
+    found = run_id("".join(lines))
+    keep.update({"PYTHONPATH": str(SOURCE), "ATELIER_TOKEN": token})
+
+    def status() -> str:
+        asked = [sys.executable, "-m", "atelier", "run", "show", found, "--json"]
+        done = subprocess.run(asked, cwd=project, env=keep, capture_output=True, text=True, check=True)
+        return str(json.loads(done.stdout)["status"])
+
+    assert status() == "Running"
+    subprocess.run([sys.executable, "-m", "atelier", "run", "cancel", found], cwd=project, env=keep, check=True)
+    wait_until("the canceled run", lambda: status() == "Canceled")
+
+
+def test_history(atelier: Any, project: Path) -> None:
+    ids = [
+        atelier("experiment", "submit", "--no-wait", "-c", "local", "myscript.py", one).stdout.strip() for one in "ab"
+    ]
+    for one in ids:
+        atelier("run", "logs", "-f", one)
+    listed = atelier("history", "list").stdout
+    assert all(one in listed for one in ids) and "loss=0.5" in listed
+    compared = atelier("history", "compare", *ids).stdout
+    assert re.search(r"^\*\s+arguments\s+a\s+b$", compared, re.M) and re.search(r"metric loss\s+0.5\s+0.5", compared)
+    assert "loss" not in atelier("history", "compare", "--differing", *ids).stdout
+    assert "where.txt" in atelier("history", "info", ids[0], "--list-artifacts").stdout
+    assert "first ['a']" in atelier("history", "info", "--run", ids[0], "--artifact", "driver_log").stdout
+    atelier("history", "download", ids[0], "--to", "got")
+    assert (project / "got" / "outputs" / "where.txt").is_file()
+
+
+class TestDocker:
+    """In containers of the studio's own Docker, which ``-c docker`` attaches where nobody has yet."""
+
+    @pytest.fixture(autouse=True)
+    def _engine(self) -> None:
+        gear.need_engine()
+
+    def test_from_attaching_to_the_history(self, atelier: Any, project: Path) -> None:
+        done = atelier("computetarget", "attach", "--name", "docker", "--type", "localdocker", "--memory", "1g")
+        assert "docker is attached." in done.stdout and "Wrote aml_config/docker.runconfig" in done.stdout
+        assert "docker is Succeeded." in atelier("computetarget", "test", "docker").stdout
+        compute = (project / "aml_config" / "docker.compute").read_text()
+        assert "type: docker" in compute and "baseDockerImage: null" in compute
+        again = atelier("computetarget", "attach", "--name", "docker", "--type", "localdocker", "--memory", "1g")
+        assert "docker is there already" in again.stdout
+        other = atelier("computetarget", "attach", "--name", "docker", "--type", "docker", "--memory", "2g", code=1)
+        assert "its memory is 1g, and not 2g" in other.stderr
+
+        (project / "aml_config" / "conda_dependencies.yml").write_text("dependencies:\n- pip:\n  - atelier-client\n")
+        (project / "aml_config" / "conda_dependencies.yml").write_text("dependencies:\n- pip:\n  - six==1.16.0\n")
+        first = atelier("experiment", "prepare", "-c", "docker")
+        assert "is ready on docker (atelier-env:" in first.stdout, first.stdout
+        second = atelier("experiment", "prepare", "-c", "docker")
+        assert second.stdout.startswith("Reused image: ")
+
+        (project / "inside.py").write_text("import six\n" + SCRIPT + "print('six', six.__version__)\n")
+        done = atelier("experiment", "submit", "-c", "docker", "inside.py", "--lr", "1")
+        assert (
+            "first ['--lr', '1']" in done.stdout and "six 1.16.0" in done.stdout and "Status: Completed" in done.stdout
+        )
+        found = run_id(done.stdout)
+        assert re.search(rf"{found}\s+\d+\s+Completed\s+docker", atelier("history", "list").stdout)
+        atelier("history", "download", found, "--to", "docker-run")
+        assert (project / "docker-run" / "outputs" / "where.txt").read_text() != os.uname().nodename
+        assert "docker is detached" in atelier("computetarget", "detach", "docker").stdout
