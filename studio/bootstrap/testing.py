@@ -11,10 +11,20 @@ import tempfile
 import time
 from pathlib import Path
 
-from studio.bootstrap.console import SetupError, say
+from studio.bootstrap.console import SetupError, say, step
+from studio.bootstrap.engine import Engine, answers
 from studio.bootstrap.packages import ROOT, ensure_gear
 
 NO_SERVICES = "not services and not browser"
+PYTEST = [sys.executable, "-m", "pytest", "-q"]
+# What a machine may say about its own gear; all other settings of ours would change what is tested.
+KEPT = {
+    "ATELIER_TEST_IMAGE",
+    "ATELIER_TEST_IMAGE_SCRIPT",
+    "ATELIER_TEST_POSTGRES_IMAGE",
+    "ATELIER_TEST_REDIS_IMAGE",
+    "ATELIER_TEST_CHROMIUM",
+}
 
 
 def _run(title: str, command: list[str], environment: dict[str, str]) -> bool:
@@ -91,43 +101,68 @@ def run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="manage.py test", add_help=False)
     parser.add_argument("--fast", action="store_true")
     options, rest = parser.parse_known_args(arguments)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ATELIER_")}
+    environment = {name: value for name, value in os.environ.items() if name in KEPT or not name.startswith("ATELIER_")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    pytest = [sys.executable, "-m", "pytest", "-q"]
-    if rest:
-        _gear()
-        return subprocess.run([*pytest, *rest], cwd=ROOT, env=environment, check=False).returncode
+    engine = Engine()
+    if environment.get("CI") == "true" and not options.fast:
+        engine.start()
+    try:
+        if rest:
+            _gear(environment)
+            return subprocess.run([*PYTEST, *rest], cwd=ROOT, env=environment, check=False).returncode
+        return _everything(environment, fast=options.fast)
+    finally:
+        engine.stop()  # silent: the last line stays pytest's
+
+
+def _everything(environment: dict[str, str], *, fast: bool) -> int:
     done = _tools(environment)
     parallel = ["-n", str(max(2, os.cpu_count() or 2)), "--dist", "worksteal"]
-    done["plain tests"] = _run("plain tests", [*pytest, *parallel, "-m", NO_SERVICES], environment)
-    if not options.fast:
-        postgres = Postgres()
-        try:
-            url = postgres.start()
-            if url:
-                variables = {**environment, "DATABASE_URL": url}
-                command = [*pytest, *parallel, "-m", NO_SERVICES]
-                done["plain tests on PostgreSQL"] = _run("plain tests on PostgreSQL", command, variables)
-            elif environment.get("CI"):
-                say("PostgreSQL is not installed, and with CI=true nothing may be left out.")
-                done["plain tests on PostgreSQL"] = False
-        finally:
-            postgres.stop()
+    command = [*PYTEST, *parallel, "-m", NO_SERVICES]
+    done["plain tests"] = _run("plain tests", command, environment)
+    if not fast:
+        done |= _on_postgres(command, environment)
     say("\n" + "\n".join(f"{'ok    ' if well else 'FAILED'}  {name}" for name, well in done.items()))
-    if options.fast:
+    if fast:
         return 0 if all(done.values()) else 1
-    _gear()
-    # Two files at a time, each whole in one process: their servers are started once, and much of the time is waiting.
-    well = _run_last([*pytest, "-n", "2", "--dist", "loadfile", "-m", "services or browser"], environment)
+    _gear(environment)
+    # Files side by side, each whole in one process: their servers are started once. One more than there are processors,
+    # because much of their time is waiting; and the long ones first.
+    parallel = ["-n", str((os.cpu_count() or 2) + 1), "--dist", "loadfile", "--no-loadscope-reorder"]
+    command = [*PYTEST, *parallel, "-p", "tests.gear.schedule", "-m", "services or browser"]
+    well = _run_last(command, environment)
     return 0 if well and all(done.values()) else 1
 
 
-def _gear() -> None:
-    """Fetch the servers that tests run against. Without them their tests skip, and with CI=true they fail."""
+def _on_postgres(command: list[str], environment: dict[str, str]) -> dict[str, bool]:
+    """The same tests with PostgreSQL. Nothing where it is not installed; a failure where nothing may be left out."""
+    title = "plain tests on PostgreSQL"
+    postgres = Postgres()
+    try:
+        url = postgres.start()
+        if url:
+            return {title: _run(title, command, {**environment, "DATABASE_URL": url})}
+    finally:
+        postgres.stop()
+    if environment.get("CI"):
+        say("PostgreSQL is not installed, and with CI=true nothing may be left out.")
+        return {title: False}
+    return {}
+
+
+def _gear(environment: dict[str, str]) -> None:
+    """Fetch the servers that tests run against, and make the images that several test processes would wait for.
+    Without them their tests skip, and with CI=true they fail."""
     try:
         ensure_gear()
     except SetupError as error:
         say(f"The servers that some tests use could not be fetched: {error}")
+    if answers():
+        with step("Making the images that tests run in"):
+            subprocess.run(
+                [sys.executable, "-m", "tests.gear.ready"],
+                cwd=ROOT, env=environment, check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
 
 
 def _run_last(command: list[str], environment: dict[str, str]) -> bool:

@@ -1,8 +1,8 @@
 """Images of PostgreSQL and Valkey from this machine's own files, for tests where no registry can be asked.
 
 Both stand on ``docker.test_image()`` and take the settings that the public images take, as far as compose.yaml uses
-them. ``ATELIER_POSTGRES_IMAGE`` and ``ATELIER_REDIS_IMAGE`` name others. Made once per machine, under a digest of what
-they are made from.
+them. ``ATELIER_TEST_POSTGRES_IMAGE`` and ``ATELIER_TEST_REDIS_IMAGE`` name others. Made once per machine, under a
+digest of what they are made from.
 """
 
 from __future__ import annotations
@@ -112,13 +112,13 @@ def _mark(path: Path) -> str:
 @functools.cache
 def postgres_image() -> str:
     """PostgreSQL with this machine's server: POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB."""
-    given = os.environ.get("ATELIER_POSTGRES_IMAGE")
+    given = os.environ.get("ATELIER_TEST_POSTGRES_IMAGE")
     if given:
         return given
     base = test_image()
     homes = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)
     if not homes:
-        missing("PostgreSQL is not installed (Debian: postgresql), and ATELIER_POSTGRES_IMAGE is not set")
+        missing("PostgreSQL is not installed (Debian: postgresql), and ATELIER_TEST_POSTGRES_IMAGE is not set")
     home = homes[0].parent.parent
     paths = [home / path for path in POSTGRES_PATHS]
     wanted = {*paths, *_libraries(*paths), *home.glob("lib/utf8_and_*.so")}
@@ -134,7 +134,7 @@ def postgres_image() -> str:
 @functools.cache
 def redis_image() -> str:
     """Valkey with the server that the studio itself uses: arguments, and a ``valkey-cli`` that can PING."""
-    given = os.environ.get("ATELIER_REDIS_IMAGE")
+    given = os.environ.get("ATELIER_TEST_REDIS_IMAGE")
     if given:
         return given
     base = test_image()
