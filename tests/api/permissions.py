@@ -210,6 +210,7 @@ EDIT: Who = ("login", 404, 403, "ok", "ok", "login")
 EDIT_PAST: Who = ("login", 404, 403, "past", "past", "login")
 OWNERS: Who = ("login", 404, 403, 403, "ok", "login")
 OWNERS_PAST: Who = ("login", 404, 403, 403, "past", "login")
+NO_REGISTRY: Who = ("login", 404, 403, 403, 404, "login")
 GONE: Who = (404, 404, 404, 404, 404, 404)
 PERSON_NONE: Who = ("login", 404, 404, 404, 404, "login")  # needs a thing that nobody here has
 ADMIN: Who = ("login", 403, 403, 403, 403, "login")  # site administrators only
@@ -316,9 +317,18 @@ PAGES: dict[str, tuple[Who, dict[str, Any]]] = {
     f"GET {_P}compute/": (PAGE, body()),
     f"GET {_P}compute/<slug:name>/": (PAGE, body(name="local")),
     f"POST {_P}compute/<slug:name>/check/": (EDIT, body(kind=FORM, name="local")),
+    f"GET {_P}compute/<slug:name>/delete/": (OWNERS, body(name="local")),
     f"POST {_P}compute/<slug:name>/delete/": (OWNERS, body(kind=FORM, name="local")),
     f"GET {_P}compute/<slug:name>/edit/": (OWNERS, body(name="local")),
     f"POST {_P}compute/<slug:name>/edit/": (OWNERS, body(kind=FORM, name="local")),
+    f"POST {_P}compute/<slug:name>/host-key/": (OWNERS, body(kind=FORM, name="local")),
+    # This machine's own processes have no images.
+    f"GET {_P}compute/<slug:name>/images/": (("login", 404, 404, 404, 404, "login"), body(name="local")),
+    f"GET {_P}compute/<slug:name>/images/prune/": (("login", 404, 403, 403, 404, "login"), body(name="local")),
+    f"POST {_P}compute/<slug:name>/images/prune/": (
+        ("login", 404, 403, 403, 404, "login"),
+        body(kind=FORM, name="local"),
+    ),
     f"GET {_P}compute/attach/": (OWNERS, body()),
     f"POST {_P}compute/attach/": (OWNERS, body(kind=FORM)),
     f"GET {_P}environments/": (PAGE, body()),
@@ -380,6 +390,12 @@ PAGES: dict[str, tuple[Who, dict[str, Any]]] = {
     f"POST {_P}runs/new/upload/": (EDIT_PAST, body(kind=FORM)),
     f"GET {_P}settings/": (OWNERS, body()),
     f"POST {_P}settings/": (OWNERS_PAST, body(kind=FORM)),
+    f"GET {_P}settings/containers/": (OWNERS, body()),
+    f"POST {_P}settings/containers/": (OWNERS, body(kind=FORM)),
+    f"POST {_P}settings/containers/registries/": (OWNERS_PAST, body(kind=FORM)),
+    f"POST {_P}settings/containers/registries/<int:registry_id>/push/": (NO_REGISTRY, body(kind=FORM, registry_id=1)),
+    f"POST {_P}settings/containers/registries/<int:registry_id>/remove/": (NO_REGISTRY, body(kind=FORM, registry_id=1)),
+    f"POST {_P}settings/containers/registries/<int:registry_id>/test/": (NO_REGISTRY, body(kind=FORM, registry_id=1)),
     f"GET {_P}units/<str:key>/log/": (PAGE, body(key="$unit")),
     f"GET {_P}units/<str:key>/log/line/": (PAGE, body(key="$unit")),
     f"GET {_P}units/<str:key>/log/line/<int:line>/": (PAGE, body(key="$unit", line="1")),
