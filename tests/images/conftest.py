@@ -25,6 +25,7 @@ from docker.errors import DockerException
 from compute.environments import content_hash, recipe_from_dict
 from compute.images import plan
 from compute.resolving import uv_binary
+from tests.compute.conftest import drive, published  # noqa: F401 - fixtures
 from tests.gear.docker import SOCKET, need_engine, test_image
 
 ROOT = Path(__file__).resolve().parents[2]
