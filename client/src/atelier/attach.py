@@ -138,7 +138,9 @@ def confirm(workspace: Workspace, name: str, fingerprint: str) -> dict[str, Any]
 def key_words(data: dict[str, Any], key: dict[str, Any]) -> str:
     """What is to be known before a host key is confirmed."""
     address = (data.get("config") or {}).get("address") or data["name"]
-    problem = next((one for one in data.get("problems") or () if one["code"].startswith("host-key")), {})
+    problem: dict[str, Any] = next(
+        (one for one in data.get("problems") or () if one["code"].startswith("host-key")), {}
+    )
     lines = [
         f"{address} shows the host key",
         f"    {key['type']} {key['fingerprint']}",
