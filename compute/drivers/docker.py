@@ -160,7 +160,7 @@ class DockerDriver:
         raise Unreachable(gettext("The container of the run could not be made."))
 
     def _create(self, spec: UnitSpec) -> str:
-        """The id of the unit's container: made now, or made before. NotFound: its name is taken, and it is not there."""
+        """The id of the unit's container, made now or before. NotFound: its name is taken, and it is not there."""
         image, client = self._image(spec), self._engine()
         arguments, host = boxes.create_arguments(
             spec,

@@ -46,8 +46,7 @@ class OwnEngine:
         try:
             (self.folder / "data").mkdir()
             if self.size_mb:
-                size = f"size={self.size_mb}m"
-                subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(self.folder / "data")], check=True)
+                self._own_disk()
             self.network = subprocess.Popen(["unshare", "--net", "sleep", "86400"], stdin=subprocess.DEVNULL)
             wait_until("a network namespace", self._network_there)
             self.start()
@@ -68,6 +67,25 @@ class OwnEngine:
             if line.split()[1].startswith(f"{self.folder}/"):  # an engine that was killed leaves its own
                 subprocess.run(["umount", "-l", line.split()[1]], check=False, capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _own_disk(self) -> None:
+        disk = self.folder / "disk"
+        with disk.open("wb") as handle:
+            handle.truncate(self.size_mb << 20)  # no block of it is taken before it is written
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(disk)], check=True)
+        subprocess.run(["mount", "-o", "loop", str(disk), str(self.folder / "data")], check=True)
+
+    def fill_disk(self) -> Path:
+        """Take all that is free on its disk; the file that is to be removed to set it free again."""
+        path = self.folder / "data" / "fill"
+        with path.open("wb") as handle:
+            step = 64 << 20
+            while step >= 1 << 12:
+                try:
+                    os.posix_fallocate(handle.fileno(), os.fstat(handle.fileno()).st_size, step)
+                except OSError:
+                    step //= 2
+        return path
 
     def _network_there(self) -> bool:
         assert self.network is not None
