@@ -3,12 +3,16 @@ containers."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ import pytest
 
 from tests.client.conftest import SOURCE, Script
 from tests.gear import docker as gear
+from tests.gear.sshd import PASSWORD, Sshd
 from tests.stack import Stack, wait_until
 
 pytestmark = pytest.mark.services
@@ -190,7 +195,6 @@ class TestDocker:
         other = atelier("computetarget", "attach", "--name", "docker", "--type", "docker", "--memory", "2g", code=1)
         assert "its memory is 1g, and not 2g" in other.stderr
 
-        (project / "aml_config" / "conda_dependencies.yml").write_text("dependencies:\n- pip:\n  - atelier-client\n")
         (project / "aml_config" / "conda_dependencies.yml").write_text("dependencies:\n- pip:\n  - six==1.16.0\n")
         first = atelier("experiment", "prepare", "-c", "docker")
         assert "is ready on docker (atelier-env:" in first.stdout, first.stdout
@@ -207,3 +211,178 @@ class TestDocker:
         atelier("history", "download", found, "--to", "docker-run")
         assert (project / "docker-run" / "outputs" / "where.txt").read_text() != os.uname().nodename
         assert "docker is detached" in atelier("computetarget", "detach", "docker").stdout
+
+
+@pytest.fixture
+def server() -> Iterator[Sshd]:
+    """Its users' homes lie below it, and only root gets into pytest's own folders."""
+    gear.need_engine()
+    folder = Path(tempfile.mkdtemp(prefix="atelier-sshd-"))
+    folder.chmod(0o755)
+    try:
+        with Sshd(folder) as found:
+            yield found
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class TestRemote:
+    """On a machine behind SSH, by the words of 2017."""
+
+    def test_attach_and_submit(self, atelier: Any, project: Path, server: Sshd) -> None:
+        user = server.user(groups=["docker"])
+        words = ["computetarget", "attach", "--name", "remotevm", "--address", "127.0.0.1", "--port", str(server.port),
+                 "--username", user.name, "--type", "remotedocker"]  # fmt: skip
+        key = [*words, "--private-key-file", "id_test"]
+        (project / "id_test").write_text(user.key)
+
+        # Nobody is at a terminal: the key is shown, nothing is sent to the machine, and nothing is left behind.
+        done = atelier(*key, code=1)
+        shown = re.search(r"SHA256:\S+", done.stderr)
+        assert shown and "--host-key" in done.stderr and "It was not attached" in done.stderr and server.logins == 0
+        assert not (project / "aml_config" / "remotevm.compute").exists()
+        assert "another" not in done.stderr and "remotevm" not in atelier("computetarget", "list").stdout
+        other = atelier(*key, "--host-key", "SHA256:" + "A" * 43, code=1)
+        assert "was expected" in other.stderr and server.logins == 0
+
+        wrong = atelier(*words, "--password", "-", "--host-key", shown.group(), code=1, stdin="not-this-one\n")
+        assert user.name in wrong.stdout and "not-this-one" not in wrong.stdout + wrong.stderr
+        done = atelier(*words, "--password", "-", "--host-key", shown.group(), stdin=PASSWORD + "\n")
+        assert "remotevm is attached." in done.stdout
+        for name in ("remotevm.compute", "remotevm.runconfig"):
+            text = (project / "aml_config" / name).read_text()
+            assert PASSWORD not in text and "PRIVATE KEY" not in text
+        assert f"username: {user.name}" in (project / "aml_config" / "remotevm.compute").read_text()
+        assert "remotevm is there already" in atelier(*key).stdout  # another way to sign in, the same machine
+
+        (project / "aml_config" / "conda_dependencies.yml").write_text("dependencies: []\n")
+        done = atelier("experiment", "submit", "-c", "remotevm", "myscript.py", "--lr", "1")
+        assert "first ['--lr', '1'] None\nlast\n" in done.stdout and "Status: Completed" in done.stdout
+        assert re.search(rf"{run_id(done.stdout)}\s+\d+\s+Completed\s+remotevm", atelier("history", "list").stdout)
+        atelier("computetarget", "detach", "remotevm")
+
+    def test_asked_at_a_terminal(self, token: str, project: Path, server: Sshd) -> None:
+        """The password without an echo, then the host key."""
+        user = server.user(groups=["docker"])
+        words = ["computetarget", "attach", "--name", "asked", "--address", "127.0.0.1", "--port", str(server.port),
+                 "--username", user.name, "--type", "remotedocker"]  # fmt: skip
+        keep = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME")}
+        env = {**keep, "PYTHONPATH": str(SOURCE), "ATELIER_TOKEN": token}
+        child, terminal = pty.fork()
+        if child == 0:
+            os.chdir(project)
+            os.execve(sys.executable, [sys.executable, "-m", "atelier", *words], env)
+        seen = b""
+
+        def until(mark: bytes) -> None:
+            nonlocal seen
+            while mark not in seen:
+                try:
+                    seen += os.read(terminal, 4096)
+                except OSError:
+                    raise AssertionError(seen.decode()) from None
+
+        until(f"Password of {user.name}".encode())
+        os.write(terminal, PASSWORD.encode() + b"\n")
+        until(b"[y/N] ")
+        assert b"SHA256:" in seen and server.logins == 0
+        os.write(terminal, b"y\n")
+        until(b"asked is attached.")
+        assert PASSWORD.encode() not in seen and server.logins
+        with contextlib.suppress(OSError):
+            while os.read(terminal, 4096):
+                pass
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+LISTING = """
+import sys
+from azureml.core import Environment, Experiment, ScriptRunConfig, Workspace
+from azureml.core.compute import ComputeTarget, DockerTarget, RemoteCompute
+from azureml.core.runconfig import DockerConfiguration
+from azureml.exceptions import ComputeTargetException, UserErrorException
+
+port, username, key = sys.argv[1:]
+ws = Workspace.from_config()
+docker = DockerConfiguration(use_docker=True, shm_size='64m')
+src = ScriptRunConfig('.', 'myscript.py', ['--size', 1], docker_runtime_config=docker)
+try:
+    Experiment(ws, 'names').submit(src)
+except UserErrorException as error:
+    print('NO DOCKER', error)
+
+ComputeTarget.attach(ws, 'box', DockerTarget.attach_configuration(memory='2g')).wait_for_completion(show_output=True)
+run = Experiment(ws, 'names').submit(src)
+print('DOCKER', run.wait_for_completion()['target'], run._load()['resources']['shm_size'])
+
+settings = dict(address='127.0.0.1', ssh_port=int(port), username=username, password=None, private_key_file=key,
+                private_key_passphrase=None)
+target = ComputeTarget.attach(ws, 'vm', RemoteCompute.attach_configuration(**settings))
+try:
+    target.wait_for_completion(show_output=True)
+except ComputeTargetException as error:
+    print('KEY', error)
+    shown = target.serialize()['host_key']['fingerprint']
+target = ComputeTarget.attach(ws, 'vm', RemoteCompute.attach_configuration(host_key=shown, **settings))
+target.wait_for_completion(show_output=True)
+assert type(ComputeTarget(ws, 'vm')) is RemoteCompute and type(ws.compute_targets['box']) is DockerTarget
+print('STATUS', target.get_status().serialize()['state'], target.provisioning_state)
+"""
+
+
+def test_the_v1_names(script: Script, token: str, project: Path, server: Sshd) -> None:
+    script.env["ATELIER_TOKEN"] = token
+    user = server.user(groups=["docker"])
+    (project / "id_names").write_text(user.key)
+    (project / "names.py").write_text(LISTING)
+    done = script("names.py", str(server.port), user.name, "id_names", cwd=project, timeout=300)
+    assert "NO DOCKER Docker is asked for, and local runs without containers." in done.stdout
+    assert "--type localdocker" in done.stdout
+    assert f"DOCKER box {64 << 20}" in done.stdout and "the run goes to the target box" in done.stderr
+    assert "KEY 127.0.0.1 shows the host key" in done.stdout and "ATELIER_HOST_KEY" in done.stdout
+    assert "STATUS Succeeded Succeeded" in done.stdout
+
+
+IMAGES = """
+import os
+from azureml.core import Environment, Experiment, ScriptRunConfig, Workspace
+from azureml.exceptions import AzureMLException
+
+ws = Workspace.from_config()
+env = Environment.from_dockerfile('mine', 'FROM %s\\nRUN echo built-in-the-image > /mark\\n' % os.environ['BASE'])
+env.build(ws, target='box').wait_for_completion(show_output=True)
+print(env.build(ws, target=ws.compute_targets['box']).reused)
+src = ScriptRunConfig('.', command=['cat', '/mark'], compute_target='box', environment=env)
+Experiment(ws, 'images').submit(src).wait_for_completion(show_output=True)
+
+plain = Environment('plain')
+plain.docker.base_image = os.environ['BASE']
+src = ScriptRunConfig('.', 'myscript.py', compute_target='box', environment=plain)
+src.run_config.environment.docker.arguments = ['--memory=200m', '-e', 'EXAMPLE_ENV_VAR1=from-an-option']
+run = Experiment(ws, 'images').submit(src)
+run.wait_for_completion(show_output=True)
+print('MEMORY', run._load()['resources']['memory'])
+src.run_config.target = 'local'
+run = Experiment(ws, 'images').submit(src)
+print('LOCAL', run.wait_for_completion()['status'])
+
+bad = Environment.from_dockerfile('bad', 'FROM %s\\nRUN exit 9\\n' % os.environ['BASE'])
+try:
+    bad.build_local(ws, target='box')
+except AzureMLException as error:
+    print('BAD', error)
+"""
+
+
+def test_images_by_the_v1_names(script: Script, token: str, project: Path) -> None:
+    gear.need_engine()
+    script.env.update({"ATELIER_TOKEN": token, "BASE": gear.test_image()})
+    (project / "images.py").write_text(IMAGES)
+    script(
+        "-m", "atelier", "computetarget", "attach", "--name", "box", "--type", "docker", "--memory", "2g", cwd=project
+    )
+    done = script("images.py", cwd=project, timeout=400)
+    assert "built-in-the-image" in done.stdout and "True\n" in done.stdout
+    assert "first [] from-an-option" in done.stdout and f"MEMORY {200 << 20}" in done.stdout
+    assert "is not used on local" in done.stderr and "LOCAL Completed" in done.stdout
+    assert "BAD Environment bad:1 could not be built" in done.stdout and "9" in done.stdout.split("BAD")[1]
