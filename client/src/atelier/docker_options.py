@@ -30,15 +30,15 @@ _INSTEAD = {
 
 def parse(arguments: Iterable[Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """(resources, environment variables). Raises UserErrorException naming every option that cannot be given here."""
-    words = [word for argument in arguments for word in shlex.split(str(argument))]
+    words = [word for argument in arguments for word in _split(str(argument))]
     resources: dict[str, Any] = {}
     variables: dict[str, str] = {}
     refused: list[str] = []
     at = 0
     while at < len(words):
         name, equals, value = words[at].partition("=")
-        if name.startswith("-m") and len(name) > 2 and name[1] != "-":  # -m4g
-            name, value, equals = "-m", words[at][2:].lstrip("="), "="
+        if name[:2] in ("-m", "-e") and len(name) > 2:  # -m4g, -eNAME=value
+            name, value, equals = name[:2], words[at][2:], "="
         at += 1
         wanted = name in _RESOURCES or name in _VARIABLES or name == "--runtime"
         if not wanted:
@@ -69,6 +69,15 @@ def parse(arguments: Iterable[Any]) -> tuple[dict[str, Any], dict[str, str]]:
             "--memory, --shm-size, --pids-limit and -e."
         )
     return resources, variables
+
+
+def _split(argument: str) -> list[str]:
+    """An element of the list: an option, its value, or several of them in one text."""
+    first = argument.split(None, 1)[0] if argument.strip() else ""
+    variable = first.startswith(("-e", "--env")) and "=" in first  # its value may hold spaces
+    if not first.startswith("-") or variable:
+        return [argument] if first else []
+    return shlex.split(argument)
 
 
 def asked(run_config: Any) -> tuple[dict[str, Any], dict[str, str]]:
