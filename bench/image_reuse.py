@@ -49,7 +49,7 @@ def _forget(installation: str) -> None:
     """Remove the images that the bench had built."""
     client = docker.APIClient(base_url=f"unix://{SOCKET}", version="auto")
     with contextlib.closing(client), contextlib.suppress(DockerException):
-        for image in client.images(filters={"label": f"atelier.installation={installation}"}):
+        for image in client.images(filters={"label": f"atelier.image.installation={installation}"}):
             with contextlib.suppress(DockerException):
                 client.remove_image(image["Id"], force=True)
 

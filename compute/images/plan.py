@@ -35,9 +35,10 @@ ROOM = 120
 # The one predefined build argument that nothing else uses: the engine keeps these out of the image's history and out
 # of its cache. What pip has to know of the index is a secret at times.
 CARRIER = "FTP_PROXY"
-LABEL_ENVIRONMENT = "atelier.environment"
-LABEL_INSTALLATION = "atelier.installation"
-LABEL_CONTENT = "atelier.content"
+# Containers inherit the labels of their image: these are none of those that containers of ours bear.
+LABEL_ENVIRONMENT = "atelier.image.environment"
+LABEL_INSTALLATION = "atelier.image.installation"
+LABEL_CONTENT = "atelier.image.content"
 
 
 @dataclass(frozen=True)
