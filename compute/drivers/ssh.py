@@ -266,21 +266,38 @@ class Link:
                 return await asyncssh.connect(login.address, **options)
         except asyncssh.HostKeyNotVerifiable:
             raise unknown_host_key(login, client.offered) from None
-        except asyncssh.KeyExchangeFailed:
-            if pinned is None:
+        except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost) as error:
+            if pinned is None or client.offered or not await self._lacks_key(options, error):
                 raise
-            # The machine has no key of that kind any more: see what it has instead.
-            options["server_host_key_algs"] = _host_key_algorithms(None)
-            client.pinned = None
-            with contextlib.suppress(asyncssh.HostKeyNotVerifiable):
-                (await asyncssh.connect(login.address, **options)).close()
-            raise unknown_host_key(login, client.offered) from None
+            raise unknown_host_key(login, await self._shown(options, None)) from None
         except asyncssh.PermissionDenied:
             raise refusal(login, key, await self._methods(options)) from None
 
+    async def _lacks_key(self, options: dict[str, Any], error: Exception) -> bool:
+        """Whether the machine has no host key of the confirmed one's kind any more. Some servers say so by ending the
+        connection at once, which may have other reasons: then it has to happen again, and another kind has to work."""
+        if isinstance(error, asyncssh.KeyExchangeFailed):
+            return True
+        return bool(await self._shown(options, None)) and not await self._shown(
+            options, options["server_host_key_algs"]
+        )
+
+    async def _shown(self, options: dict[str, Any], algorithms: list[str] | None) -> str:
+        """The host key that the machine shows when asked for one of these kinds; nothing else is said to it."""
+        client = _Client(None)
+        chosen = {
+            **options,
+            "server_host_key_algs": algorithms or _host_key_algorithms(None),
+            "client_factory": lambda: client,
+        }
+        with contextlib.suppress(asyncssh.Error, OSError):
+            async with asyncio.timeout(CONNECT_S):
+                (await asyncssh.connect(self.login.address, **chosen)).close()
+        return client.offered
+
     async def _methods(self, options: dict[str, Any]) -> list[str]:
         """What the server would take of this user, to say so."""
-        names = ("port", "username", "config", "server_host_key_algs", "encryption_algs", "login_timeout")
+        names = ("port", "username", "config", "server_host_key_algs")
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CONNECT_S):
                 chosen = {name: options[name] for name in names}

@@ -84,14 +84,13 @@ class Sessions:
         text = f"printf '\\n%s\\n' {mark}\nprintf '\\n%s\\n' {mark} >&2\n{script}".encode()
         process = await self._open(connection)
         try:
-            process.stdin.write(b"%d\n" % len(text) + text)
+            with contextlib.suppress(OSError):  # it has ended already, and says why
+                process.stdin.write(b"%d\n" % len(text) + text)
             try:
                 await process.stdout.readuntil(f"\n{mark}\n".encode())
             except asyncio.IncompleteReadError as error:
                 said = error.partial + await _limited(process.stderr, ERROR_LIMIT)
                 raise NoShell(said.decode("utf-8", "replace")) from None
-            except BrokenPipeError:
-                raise asyncssh.ConnectionLost("Connection lost") from None
         except BaseException:
             process.close()
             raise
@@ -113,8 +112,9 @@ class Sessions:
         async with self.slots:
             process = await self.start(connection, script)
             try:
-                process.stdin.write(input)
-                process.stdin.write_eof()
+                with contextlib.suppress(OSError):  # it may have ended already
+                    process.stdin.write(input)
+                    process.stdin.write_eof()
                 return await self.finish(process)
             finally:
                 process.close()

@@ -38,8 +38,8 @@ def _engine(settings: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    with Sshd(tmp_path_factory.mktemp("ssh")) as server:
+def server() -> Iterator[Sshd]:
+    with Sshd() as server:
         yield server
 
 

@@ -1,6 +1,6 @@
 """A real OpenSSH server on a loopback port, with host keys, a configuration and users of its own.
 
-    with Sshd(tmp_path) as server:
+    with Sshd() as server:
         user = server.user(groups=["docker"], banner=True)
         Login("127.0.0.1", server.port, user.name, private_key=user.key)
 
@@ -17,6 +17,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,10 +57,10 @@ class User:
 class Sshd:
     """The server. ``options`` are further lines of its configuration."""
 
-    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+    def __init__(self, *options: str, port: int | None = None) -> None:
         self.binary = sshd_binary()
-        self.folder = folder / f"sshd-{os.urandom(4).hex()}"
-        self.folder.mkdir(parents=True)
+        # Folders of tests are for their owner alone; the users of this server are others.
+        self.folder = Path(tempfile.mkdtemp(prefix="atelier-sshd-"))
         self.folder.chmod(0o755)
         self.port = port or free_port()
         self.options = options
@@ -82,12 +83,13 @@ class Sshd:
         ]  # fmt: skip
         # The first value of a setting counts.
         (self.folder / "sshd_config").write_text("\n".join([*self.options, *lines]) + "\n")
+        before = len(self.log())
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [self.binary, "-D", "-e", "-f", str(self.folder / "sshd_config")],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        wait_until("sshd listens", lambda: f"port {self.port}" in self.log() or self._ended(), 15)
+        wait_until("sshd listens", lambda: f"port {self.port}" in self.log()[before:] or self._ended(), 15)
 
     def _ended(self) -> bool:
         if self.process is not None and self.process.poll() is not None:
@@ -95,7 +97,8 @@ class Sshd:
         return False
 
     def log(self) -> str:
-        return (self.folder / "log").read_text(errors="replace")
+        path = self.folder / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
 
     @property
     def logins(self) -> int:
@@ -167,7 +170,7 @@ class Sshd:
         for user in self.users:
             subprocess.run(["pkill", "-KILL", "-u", str(user.uid)], check=False)
             subprocess.run(["userdel", "-f", user.name], check=False, capture_output=True)
-            shutil.rmtree(user.home, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     # Who may sign in.
 
@@ -178,9 +181,6 @@ class Sshd:
         command = ["useradd", "--no-log-init", "-d", str(home), "-M", "-s", shell, "-p", _crypted()]
         subprocess.run([*command, *(["-G", ",".join(groups)] if groups else []), name], check=True, capture_output=True)
         home.mkdir(mode=0o755)
-        for parent in self.folder.parents:  # folders of tests are for their owner alone
-            if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-                parent.chmod(parent.stat().st_mode | 0o011)
         if banner:
             (home / ".bashrc").write_text("echo 'Welcome to the machine!'; echo 'And on stderr' >&2\n")
         account = subprocess.run(["id", "-u", name], check=True, capture_output=True, text=True)
