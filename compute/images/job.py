@@ -93,9 +93,6 @@ def _patiently(
     order: dict[str, Any], secrets: dict[str, str], registries: list[dict[str, Any]]
 ) -> dict[str, Any] | int:
     """The work, begun again while the engine does not answer: what is built is in its cache."""
-    import requests
-    from docker.errors import APIError, DockerException
-
     from compute.drivers import engine
     from compute.drivers.base import DriverError, HostKeyUnknown, Unreachable
     from compute.images.building import BuildFailed, problem
@@ -103,30 +100,22 @@ def _patiently(
     from compute.images.words import say
 
     patience = PATIENCE_S.get(order["access"].get("kind", ""), FAR_PATIENCE_S)
-    since, tries, why = time.monotonic(), 0, ""
+    since, tries = time.monotonic(), 0
     while True:
         try:
-            client = engine.connect(order["access"], secrets)
-            try:
+            with engine.asking():
+                client = engine.connect(order["access"], secrets)
                 client.ping()
                 since, tries = time.monotonic(), 0
-            except (APIError, requests.RequestException, DockerException) as error:
-                raise Unreachable(engine.silent(error)) from error
-            return Making(client, order, registries).image()
+                return Making(client, order, registries).image()
         except BuildFailed as error:
             return fail(error.problems)
         except HostKeyUnknown as error:
             return fail([problem("engine", str(error))])
-        except (Unreachable, requests.RequestException) as error:
-            why = str(error) if isinstance(error, DriverError) else engine.silent(error)
+        except Unreachable as error:
+            why = str(error)
         except DriverError as error:
             return fail([problem("engine", str(error))])
-        except APIError as error:
-            return fail([problem("engine", str(engine.answered(error)))])
-        except DockerException as error:
-            why = engine.silent(error)
-        except OSError as error:
-            return fail([problem("machine", f"The image could not be built: {error}.")])
         if time.monotonic() - since > patience:
             fail([problem("engine-unreachable", why, hint="Test the compute target: its check says more.")])
             return 1

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from docker import APIClient
-from docker.errors import APIError, DockerException, ImageNotFound
-from requests import RequestException
+from docker.errors import APIError, ImageNotFound
 
 from compute.images.words import human, say, scrub
 
@@ -100,8 +99,8 @@ def _stream(begin: Any) -> None:
     try:
         for line in progress(begin()):
             say("  " + line)
-    except (APIError, RequestException, DockerException, OSError) as error:
-        raise failure(str(getattr(error, "explanation", None) or error)) from error
+    except APIError as error:
+        raise failure(str(error.explanation or error)) from error
 
 
 def failure(said: str) -> TransportFailed:

@@ -95,7 +95,7 @@ def start(tmp_path: Path, base_image: str, installation: str) -> Iterator[Callab
 
     def begin(
         *, options: dict[str, Any] | None = None, environ: dict[str, str] | None = None,
-        registries: list[dict[str, Any]] | None = None, **recipe: Any,
+        registries: list[dict[str, Any]] | None = None, secrets: dict[str, str] | None = None, **recipe: Any,
     ) -> Job:  # fmt: skip
         if recipe.get("dockerfile"):
             recipe["kind"] = "dockerfile"
@@ -116,7 +116,9 @@ def start(tmp_path: Path, base_image: str, installation: str) -> Iterator[Callab
             **(options or {}),
         }
         folder = tmp_path / f"unit-{len(jobs)}"
-        job = Job(folder, order, environ or {}, {"ATELIER_ENGINE": {}, "ATELIER_REGISTRIES": registries or []})
+        job = Job(
+            folder, order, environ or {}, {"ATELIER_ENGINE": secrets or {}, "ATELIER_REGISTRIES": registries or []}
+        )
         jobs.append(job)
         return job
 
