@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from studio.lib import storage
 from studio.lib.errors import Invalid
 
 SHIM_PLACE = "/opt/atelier/shim"  # in the container
+STREAMS = ("stdout.log", "events.jsonl")
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ class LocalFiles:
 
     def write(self, key: str, path: str, value: Any) -> None:
         try:
-            write_atomic(storage.safe_join(self.folder(key), path), value)
+            write_atomic(self.folder(key) / path, value)
         except FileNotFoundError as error:
             raise NotFound(path) from error
         except OSError as error:
@@ -208,8 +210,8 @@ class LocalFiles:
             raise Unreachable(str(error)) from error
 
     def remove(self, key: str, path: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            storage.safe_join(self.folder(key), path).unlink()
+        with contextlib.suppress(OSError):
+            (self.folder(key) / path).unlink()
 
     def forget(self, key: str) -> None:
         shutil.rmtree(self.folder(key), ignore_errors=True)
@@ -219,12 +221,12 @@ class LocalFiles:
 
     @staticmethod
     def _look(folder: Path) -> Look:
-        ended = read_json(folder / "exit.json")
-        if ended is None and (folder / "exit.json").exists():
+        ended = _own_json(folder / "exit.json")
+        if ended is None and os.path.lexists(folder / "exit.json"):
             ended = {"reason": "unreadable", "code": None, "signal": None}
         # The sizes after the record: once it is there, nothing is added to them.
         sizes = {"stdout": _size(folder / "stdout.log"), "events": _size(folder / "events.jsonl")}
-        return Look(read_json(folder / "beat.json"), ended, sizes)
+        return Look(_own_json(folder / "beat.json"), ended, sizes)
 
     def host_path(self, key: str) -> str:
         return str(self._translate(self.place(key)))
@@ -235,6 +237,10 @@ class LocalFiles:
     def binds(self, spec: UnitSpec) -> list[Bind]:
         unit = self.folder(spec.key).resolve()
         found = [Bind(self.host_path(spec.key), str(unit)), self._own(shim_library(), SHIM_PLACE)]
+        for name in STREAMS:
+            # What is mounted cannot be replaced from within, by a link to a file that only the studio may read.
+            (unit / name).touch(0o644)
+            found.append(Bind(f"{found[0].source}/{name}", f"{unit}/{name}"))
         library = client_library()
         if library is not None:
             found.append(self._own(library.resolve(), str(library.resolve())))
@@ -279,8 +285,14 @@ class LocalFiles:
         return found
 
 
+def _own_json(path: Path) -> dict[str, Any] | None:
+    """As ``read_json``, and never through a link: what runs in a container is not to lead us to what it cannot see."""
+    return None if path.is_symlink() else read_json(path)
+
+
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        found = path.lstat()
     except OSError:
         return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0

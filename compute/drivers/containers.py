@@ -162,8 +162,12 @@ def create_arguments(
     user: tuple[int, int, list[int]],
     network: str = "",
     userns: str = "",
+    labelled: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(arguments of the engine's create_container, of its create_host_config). No secret is among them."""
+    """(arguments of the engine's create_container, of its create_host_config). No secret is among them.
+
+    ``labelled``: the machine uses SELinux, which would keep containers from folders that bear no label for them.
+    """
     uid, gid, groups = user
     python = spec.python or PYTHON
     container = {
@@ -177,11 +181,12 @@ def create_arguments(
         "labels": labels(spec, installation),
         "healthcheck": {"test": ["NONE"]},
         "stop_signal": "SIGTERM",
+        "stop_timeout": STOP_S,
     }
     host = {
         "mounts": [Mount(bind.target, bind.source, type="bind", read_only=bind.read_only) for bind in binds],
         "cap_drop": DROPPED if uid == 0 else ["ALL"],
-        "security_opt": ["no-new-privileges"],
+        "security_opt": ["no-new-privileges", *(["label=disable"] if labelled else [])],
         "restart_policy": {"Name": "no"},
         "log_config": LogConfig(type="json-file", config={"max-size": "1m", "max-file": "1"}),
         "network_mode": network or "bridge",

@@ -32,6 +32,8 @@ LEAST_API = (1, 40)  # engine 19.03: the first that can be asked for GPUs
 LOW_DISK_BYTES = 1 << 30
 INFO_S = 60.0
 PROBE = "/atelier-probe"
+PROBE_LABEL = "atelier.probe"
+PROBE_LEFT_S = 600
 
 _infos: weakref.WeakKeyDictionary[APIClient, tuple[float, dict[str, Any]]] = weakref.WeakKeyDictionary()
 
@@ -73,15 +75,16 @@ def disk_free(driver: DockerDriver, info: dict[str, Any]) -> int | None:
 
 
 def rights(driver: DockerDriver) -> dict[str, Any]:
-    """How the engine numbers users: {"user", "userns"} where that is not as on its machine.
+    """How the engine names users and folders: {"user", "userns", "labelled"}, for ``containers.create_arguments``.
 
     An engine without root rights calls its own user root in its containers; one that renumbers users is asked not to.
     """
     options = engine_info(driver).get("SecurityOptions") or []
     names = {str(option).split(",", 1)[0].removeprefix("name=") for option in options}
+    labelled = "selinux" in names
     if "rootless" in names:
-        return {"user": (0, 0, [])}
-    return {"user": driver._files.user(), **({"userns": "host"} if "userns" in names else {})}
+        return {"user": (0, 0, []), "labelled": labelled}
+    return {"user": driver._files.user(), "userns": "host" if "userns" in names else "", "labelled": labelled}
 
 
 # GPUs.
@@ -149,7 +152,7 @@ def check(driver: DockerDriver) -> list[Problem]:
         raise
     except DriverError as error:
         hint = _("Start the engine, or look at what its machine says: systemctl status docker")
-        return [Problem("engine", str(error), hint), *found]
+        return [Problem("engine", str(error), hint, stops=True), *found]
     problems = [*_version(driver, info), *_system(info)]
     if not problems:
         problems += [*_data_folder(driver), *_disk(driver, info), *_limits(driver, info)]
@@ -162,7 +165,7 @@ def socket_problem(driver: DockerDriver) -> Problem | None:
     if not driver.shared:
         return None
     wrong = engine.socket_problem(driver.address)
-    return Problem("engine", *wrong) if wrong else None
+    return Problem("engine", *wrong, stops=True) if wrong else None
 
 
 def _settings(driver: DockerDriver) -> list[Problem]:
@@ -189,6 +192,7 @@ def _version(driver: DockerDriver, info: dict[str, Any]) -> list[Problem]:
             _("Docker %(version)s is too old: its API is %(api)s, and at least %(least)s is needed.")
             % {"version": info.get("ServerVersion"), "api": version, "least": ".".join(map(str, LEAST_API))},
             _("Install Docker 19.03 or later."),
+            stops=True,
         )
     ]
 
@@ -201,6 +205,7 @@ def _system(info: dict[str, Any]) -> list[Problem]:
             "system",
             _("The engine runs containers of %(system)s, and runs need Linux.") % {"system": info.get("OSType")},
             _("Switch Docker to Linux containers, or use a Linux machine."),
+            stops=True,
         )
     ]
 
@@ -266,9 +271,10 @@ def _data_folder(driver: DockerDriver) -> list[Problem]:
 
 
 def _probe(driver: DockerDriver, client: APIClient, image: str) -> bool:
-    key, word = uuid.uuid4().hex, uuid.uuid4().hex
+    key, word, ours = uuid.uuid4().hex, uuid.uuid4().hex, installation_id()
+    _tidy(driver, client, ours)
     files = driver._files
-    files.lay_out(UnitSpec(key=key, kind="check", argv=[], installation=installation_id()))
+    files.lay_out(UnitSpec(key=key, kind="check", argv=[], installation=ours))
     made = None
     try:
         files.write(key, "cancel.json", {"word": word})
@@ -277,7 +283,7 @@ def _probe(driver: DockerDriver, client: APIClient, image: str) -> bool:
             made = client.create_container(
                 image,
                 command=["true"],
-                labels={"atelier.probe": key},
+                labels={PROBE_LABEL: ours},
                 host_config=client.create_host_config(mounts=[bind]),
             )["Id"]
             stream, _stat = client.get_archive(made, f"{PROBE}/cancel.json")
@@ -289,6 +295,14 @@ def _probe(driver: DockerDriver, client: APIClient, image: str) -> bool:
             with contextlib.suppress(DriverError), asking(driver.address):
                 client.remove_container(made, v=True, force=True)
         files.forget(key)
+
+
+def _tidy(driver: DockerDriver, client: APIClient, ours: str) -> None:
+    """Remove what a check left that was killed in the middle."""
+    with contextlib.suppress(DriverError), asking(driver.address):
+        for each in client.containers(all=True, filters={"label": f"{PROBE_LABEL}={ours}"}):
+            if time.time() - each["Created"] > PROBE_LEFT_S:
+                client.remove_container(each["Id"], v=True, force=True)
 
 
 def _only_file(archive: bytes) -> bytes:

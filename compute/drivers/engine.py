@@ -34,6 +34,9 @@ _PASSING = re.compile(
 )
 
 
+_OTHER_VERSION = re.compile(r"client (version|API version)?.*is too (old|new)", re.IGNORECASE)
+
+
 def local_socket() -> str:
     """Where the engine of this machine listens: a path, or an address with a scheme."""
     return str(settings.ATELIER_DOCKER_SOCKET)
@@ -93,6 +96,9 @@ def asking(address: str = "", *, image: str = "", python: str = "") -> Iterator[
     except ImageNotFound as error:
         raise ImageMissing(no_image(image)) from error
     except APIError as error:
+        if _OTHER_VERSION.search(said(error)):
+            forget(address)
+            raise Unreachable(_("The Docker engine is another one than before. It is asked again.")) from error
         raise answered(error, image=image, python=python) from error
     except (requests.RequestException, urllib3.exceptions.HTTPError, DockerException, HTTPException, OSError) as error:
         raise Unreachable(silent(error, address)) from error

@@ -172,11 +172,10 @@ class TestDockerDriver(DriverContract):
         spec = unit("id -u; id -g; id -G; touch outputs/mine")
         driver.prepare(spec)
         folder = storage.unit_directory(spec.key)
-        subprocess.run(["chown", "-R", "4711:4712", str(folder)], check=True)
         driver._files.write(spec.key, "secrets.json", {})
         open_up(folder)
         container = driver._create(spec)
-        subprocess.run(["chown", "4711:4712", str(folder / "secrets.json")], check=True)
+        subprocess.run(["chown", "-R", "4711:4712", str(folder)], check=True)
         driver._start(spec, container)
         handle = Handle(spec.key)
         self.ended(driver, handle)
@@ -337,6 +336,23 @@ class TestDockerDriver(DriverContract):
         settings.ATELIER_DOCKER_VOLUMES = [str(tmp_path / "open")]
         with pytest.raises(Refused, match="/etc"):
             DockerDriver({"volumes": f"{tmp_path}/open/out:/etc-of-host:ro"}, {}).prepare(unit("true"))
+
+    def test_what_it_replaces_by_links_leads_nowhere(
+        self, driver: Driver, unit: Callable[..., UnitSpec], tmp_path: Path
+    ) -> None:
+        """A container sees little of the machine, and must not make the studio read the rest of it to its owner."""
+        (tmp_path / "secret").write_text('{"reason": "secret"}')
+        to = f"ln -sf {tmp_path}/secret"
+        command = f"cd ..; {to} stdout.log; {to} events.jsonl; {to} outputs/leak; rm beat.json; {to} beat.json; echo"
+        handle = self.started(driver, unit(command))
+        seen = self.ended(driver, handle)
+        assert (seen.exit or {})["code"] == 0
+        assert self.text(driver, handle).count("resource busy") == 2
+        folder = storage.unit_directory(handle.key)
+        assert not (folder / "stdout.log").is_symlink()
+        assert not (folder / "events.jsonl").is_symlink()
+        with pytest.raises(NotFound):
+            driver.read(handle, "outputs/leak", 0, 100)
 
     # What can be wrong.
 
