@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -53,10 +52,10 @@ def signed_in(browser: Browser, stack: Stack, **options: bool) -> Page:
     return page
 
 
-def test_a_machine_behind_ssh_from_its_key_to_its_detaching(browser: Browser, stack: Stack, tmp_path: Path) -> None:
+def test_a_machine_behind_ssh_from_its_key_to_its_detaching(browser: Browser, stack: Stack) -> None:
     page = signed_in(browser, stack)
     watch = Watch(page)
-    with Sshd(tmp_path) as server:
+    with Sshd() as server:
         user = server.user(groups=["docker"])
         page.goto("/w/main/compute/")
         watch.axe("list")
