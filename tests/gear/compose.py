@@ -80,7 +80,7 @@ class Compose:
 
     def shell(self, *words: str, check: bool = True) -> str:
         done = subprocess.run(
-            words, cwd=self.folder, env=self.env, capture_output=True, text=True, check=False, timeout=280,
+            words, cwd=self.folder, env=self.env, capture_output=True, text=True, check=False, timeout=550,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert not check or done.returncode == 0, (done.stdout + done.stderr)[-6000:]
