@@ -17,7 +17,7 @@ from compute.images.words import Patience, say, scrub
 from compute.shim.build_venv import bare_name
 
 Problem = dict[str, Any]
-_STEP = re.compile(r"^Step (\d+)/(\d+) : (.*)", re.DOTALL)
+_STEP = re.compile(r"^Step (\d+)/(\d+) ?: (.*)", re.DOTALL | re.IGNORECASE)
 _KEPT = 200  # lines of a failed step that are looked at
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NETWORK = re.compile(

@@ -25,6 +25,7 @@ from typing import Any
 RESULT, PROBLEMS = Path("outputs") / "image.json", Path("outputs") / "problems.json"
 PATIENCE_S = {"docker": 60.0}  # how long an engine may not answer; elsewhere:
 FAR_PATIENCE_S = 1800.0
+MOST_TIMES = 30  # a build that is cut off again and again has another reason
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -100,13 +101,13 @@ def _patiently(
     from compute.images.words import say
 
     patience = PATIENCE_S.get(order["access"].get("kind", ""), FAR_PATIENCE_S)
-    since, tries = time.monotonic(), 0
+    since, tries, begun = time.monotonic(), 0, 0
     while True:
         try:
             with engine.asking():
                 client = engine.connect(order["access"], secrets)
                 client.ping()
-                since, tries = time.monotonic(), 0
+                since, tries, begun = time.monotonic(), 0, begun + 1
                 return Making(client, order, registries).image()
         except BuildFailed as error:
             return fail(error.problems)
@@ -116,7 +117,7 @@ def _patiently(
             why = str(error)
         except DriverError as error:
             return fail([problem("engine", str(error))])
-        if time.monotonic() - since > patience:
+        if time.monotonic() - since > patience or begun >= MOST_TIMES:
             fail([problem("engine-unreachable", why, hint="Test the compute target: its check says more.")])
             return 1
         pause = _PAUSES[min(tries, len(_PAUSES) - 1)]

@@ -144,7 +144,8 @@ class Making:
             self.client,
             what,
             tag=None,
-            carried=plan.carried(self.index),
+            # Lines of people's own do not see what pip is told of the index: theirs are in the cache by then.
+            carried=plan.carried(self.index) if what.lines else "",
             proxies=resolve.proxies(),
             network="host" if self.near else None,
             fresh=fresh,

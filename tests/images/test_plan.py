@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from compute.environments import Recipe, content_hash, recipe_from_conda, recipe_from_dict, recipe_from_requirements
-from compute.images import building, dockerfile, plan, resolve, store, transport
+from compute.images import building, dockerfile, plan, resolve, store, transport, words
 from compute.images.plan import Found, Pin
 from studio.lib.errors import Invalid
 
@@ -276,3 +278,48 @@ def test_bytes_of_layers_are_matched_to_the_history_or_not_claimed() -> None:
     assert store.match(history, ("a", "b", "c")) == {"a": 100, "b": 0, "c": 7}
     assert store.match(history, ("a", "b-empty", "c", "d-empty")) == {"a": 100, "c": 7}
     assert store.match(history, ("a", "b", "c", "d", "e")) == {}
+
+
+def test_a_pull_says_what_is_done_and_why_it_ended() -> None:
+    events = [
+        {"status": "Pulling from library/a", "id": "1"},
+        {"status": "Downloading", "id": "x", "progressDetail": {"current": 5, "total": 10}},
+        {"status": "Pull complete", "id": "x", "progressDetail": {}},
+        {"status": "Digest: sha256:0"},
+    ]
+    assert list(transport.progress(events)) == ["x: Pull complete", "Digest: sha256:0"]
+    with pytest.raises(transport.TransportFailed):
+        list(transport.progress([{"error": "unauthorized: no"}]))
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("manifest for a:1 not found: manifest unknown", "absent"),
+        ("pull access denied for a, repository does not exist", "refused"),
+        ("unauthorized: authentication required", "refused"),
+        ("Get https://a/v2/: dial tcp: lookup a: no such host", "unreachable"),
+        ("dial tcp 127.0.0.1:9: connect: connection refused", "unreachable"),
+        ("write /var/lib/x: no space left on device", "disk-full"),
+        ("odd", "failed"),
+    ],
+)
+def test_why_an_image_did_not_come(said: str, code: str) -> None:
+    assert transport.failure(said).code == code
+
+
+def test_a_build_that_says_nothing_says_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    said = threading.Event()
+    with words.Patience(0.05) as patience:
+        patience.where = "step 2 of 3: RUN sleep"
+        for _try in range(200):
+            said.wait(0.05)
+            if "without a word" in capsys.readouterr().out:
+                return
+    raise AssertionError("nothing was said")
+
+
+def test_what_is_hidden_is_not_said(capsys: pytest.CaptureFixture[str]) -> None:
+    words.hide("pass-of-somebody", "")
+    words.say("it is pass-of-somebody")
+    assert capsys.readouterr().out == "it is ***\n"
