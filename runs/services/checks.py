@@ -8,8 +8,10 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from compute import env_services
 from compute import resources as compute_resources
-from compute.drivers import registry
+from compute.drivers import containers, registry
+from compute.drivers.base import Refused
 from compute.models import Environment, Target
 from runs.models import Run, Snapshot
 from studio.accounts.models import Workspace
@@ -173,6 +175,10 @@ def check_owned(
             checks.say(field, _("There is no such %(field)s in this workspace.") % {"field": field})
     if target is None:
         checks.say("target", _("Choose the compute target that the run goes to."))
+    elif environment is not None and (refusal := env_services.environment_refusal(environment, target)):
+        checks.say("environment", refusal)
+    elif target.state == "Detaching":
+        checks.say("target", _("%(name)s is being detached: nothing new starts there.") % {"name": target.name})
 
 
 def check_resources(checks: Checks, asked: Mapping[str, Any] | None, target: Target | None) -> dict[str, Any]:
@@ -185,7 +191,10 @@ def check_resources(checks: Checks, asked: Mapping[str, Any] | None, target: Tar
             for message in messages:
                 checks.say(field, message)
         return {}
-    if target is None or registry.driver_class(target.driver).containers:
+    if target is None:
+        return found
+    if registry.driver_class(target.driver).containers:
+        _check_limits(checks, found, target)
         return found
     for name, value in found.items():
         if name != "gpus":
@@ -201,6 +210,19 @@ def check_resources(checks: Checks, asked: Mapping[str, Any] | None, target: Tar
                   "target, or leave it out.") % {"target": target.name},
             )  # fmt: skip
     return found
+
+
+def _check_limits(checks: Checks, asked: dict[str, Any], target: Target) -> None:
+    """What is more than the target gives is said now, and not when the run would start."""
+    try:
+        most = containers.configured(target.config)
+    except Invalid:
+        return  # the target's own test says so
+    for name, value in asked.items():
+        try:
+            containers.granted({name: value}, most)
+        except Refused as error:
+            checks.say(f"resources.{name}", str(error))
 
 
 def check_sizes(checks: Checks, idempotency_key: str | None, words: list[str], variables: Mapping[str, str]) -> None:

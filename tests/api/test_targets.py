@@ -21,7 +21,8 @@ SUBMIT = {"experiment": "iris", "script": "train.py", "files": {"train.py": "pri
 @pytest.fixture
 def docker(world: World) -> Any:
     """A target with containers, as a row: nothing is started on it here."""
-    return Target.objects.create(workspace=world.team.workspace, name="box", driver="docker")
+    gives = {"gpus": "all"}
+    return Target.objects.create(workspace=world.team.workspace, name="box", driver="docker", config=gives)
 
 
 class TestTargets:
@@ -136,6 +137,22 @@ class TestResources:
             world.send("contributor", "POST", "/runs", {**SUBMIT, "target": "box", "resources": wrong}), 422
         )
         assert set(body["errors"]) == {f"resources.{name}" for name in wrong}
+
+    def test_more_than_the_target_gives(self, world: World, docker: Any, check_problem: Any) -> None:
+        Target.objects.filter(pk=docker.pk).update(config={"cpus": "1", "memory": "256m"})
+        asked = {"cpus": 2, "memory": "512m", "gpus": 1, "pids": 100}
+        body = check_problem(
+            world.send("contributor", "POST", "/runs", {**SUBMIT, "target": "box", "resources": asked}), 422
+        )
+        assert set(body["errors"]) == {"resources.cpus", "resources.memory", "resources.gpus"}
+        assert "256" in body["errors"]["resources.memory"][0] and "512" in body["errors"]["resources.memory"][0]
+
+    def test_an_image_where_there_are_none(self, world: World, docker: Any, check_problem: Any) -> None:
+        recipe = {"recipe": {"kind": "dockerfile", "dockerfile": "FROM a\n"}}
+        body = check_problem(world.send("contributor", "POST", "/runs", {**SUBMIT, "environment": recipe}), 422)
+        assert set(body["errors"]) == {"environment"} and "Docker" in body["detail"]
+        fine = world.send("contributor", "POST", "/runs", {**SUBMIT, "environment": recipe, "target": "box"})
+        assert fine.status_code == 201, fine.json()
 
     def test_without_containers(self, world: World, check_problem: Any) -> None:
         fine = world.send("contributor", "POST", "/runs", {**SUBMIT, "resources": {"gpus": "all", "memory": ""}})

@@ -87,6 +87,8 @@ def _existing(workspace: Workspace, name: str) -> dict[str, Any] | None:
 
 def _adopt(workspace: Workspace, existing: dict[str, Any], asked: AttachConfiguration, host_key: str) -> dict[str, Any]:
     name, have = existing["name"], existing.get("config") or {}
+    if existing["state"] == "Detaching":
+        raise ComputeTargetException(f"{name} is just being detached: wait until what runs there has ended.")
     other = []
     if existing["driver"] != asked.driver:
         other.append(f"it is of the kind {existing['driver']}, and not {asked.driver}")

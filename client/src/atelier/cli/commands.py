@@ -54,6 +54,13 @@ def environment_of(arguments: argparse.Namespace, workspace: Any, name: str) -> 
     return None
 
 
+def limits_of(arguments: argparse.Namespace, config: Any) -> None:
+    """What the options ask of the run's container."""
+    for name in ("cpus", "memory", "gpus", "shm_size"):
+        if getattr(arguments, name):
+            config.resources[name] = getattr(arguments, name)
+
+
 def run_submit(arguments: argparse.Namespace) -> int | None:
     from atelier.experiment import Experiment
     from atelier.script_run_config import ScriptRunConfig
@@ -71,6 +78,7 @@ def run_submit(arguments: argparse.Namespace) -> int | None:
         config.run_config.max_run_duration_seconds = arguments.time_limit
     variables = {key: value or "" for key, value in pairs(arguments.set).items()}
     config.run_config.environment_variables = {**config.run_config.environment_variables, **variables}
+    limits_of(arguments, config.run_config)
     run = Experiment(workspace, name).submit(config, tags=pairs(arguments.tag), name=arguments.name)
     if arguments.json and not (arguments.follow or arguments.wait):
         show_json(run._load())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from atelier.cli import project
+from atelier.cli.commands import limits_of
 from atelier.cli.output import pairs, show_json, show_table
 from atelier.cli.sessions import workspace_of
 from atelier.environment import Environment
@@ -45,9 +46,7 @@ def submit(arguments: argparse.Namespace) -> int:
         raise UserErrorException(f"There is no script {script} in {folder}.")
     variables = {key: value or "" for key, value in pairs(arguments.set).items()}
     config.environment_variables = {**config.environment_variables, **variables}
-    for key in ("cpus", "memory", "gpus", "shm_size"):
-        if getattr(arguments, key):
-            config.resources[key] = getattr(arguments, key)
+    limits_of(arguments, config)
     source = ScriptRunConfig(str(folder), script, [*config.arguments, *_words(arguments)], run_config=config)
     experiment = arguments.experiment or project.project_name(folder)
     run = Experiment(workspace, experiment).submit(source, tags=pairs(arguments.tag), name=arguments.name)

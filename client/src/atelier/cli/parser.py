@@ -69,6 +69,7 @@ def _runs(add: Any, run: Any) -> None:
     submit.add_argument("--tag", action="append", default=[], metavar="KEY[=VALUE]")
     submit.add_argument("--name", default="", help="a name to show")
     submit.add_argument("--time-limit", type=int, metavar="SECONDS")
+    workbench.limits(submit)
     submit.add_argument("--follow", "-f", action="store_true", help="show the output until the end")
     submit.add_argument("--wait", action="store_true", help="wait for the end")
     listed = add(run, "list", commands.run_list, "runs, the newest first")

@@ -62,6 +62,14 @@ def _targets(add: Any, where: Any) -> None:
     detach.add_argument("--cancel", action="store_true", help="end what runs there first")
 
 
+def limits(made: Any) -> None:
+    """What a run may ask of its container."""
+    made.add_argument("--cpus", help="processors of the container")
+    made.add_argument("--memory", help="memory of the container, such as 4g")
+    made.add_argument("--gpus", help="none, all, or how many")
+    made.add_argument("--shm-size", help="shared memory of the container, such as 2g")
+
+
 def _configuration(made: Any) -> None:
     made.add_argument(
         "--run-configuration", "-c", metavar="NAME", help="a .runconfig of aml_config, or a compute target (local)"
@@ -85,10 +93,7 @@ def _experiment(add: Any, where: Any) -> None:
     submit.add_argument("--name", default="", help="a name to show")
     submit.add_argument("--wait", dest="wait", action="store_true", default=True, help="show the output (the default)")
     submit.add_argument("--no-wait", "--async", dest="wait", action="store_false", help="only submit")
-    submit.add_argument("--cpus", help="processors of the container")
-    submit.add_argument("--memory", help="memory of the container, such as 4g")
-    submit.add_argument("--gpus", help="none, all, or how many")
-    submit.add_argument("--shm-size", help="shared memory of the container, such as 2g")
+    limits(submit)
     _configuration(add(where, "prepare", experiments.prepare, "build the environment before a run needs it"))
 
 
