@@ -38,6 +38,14 @@ class TargetForm(KindForm):
             if target is not None and not spec.secret:
                 field.initial = target.config.get(spec.name, spec.default)
             self.fields[spec.name] = field
+        if target is None and not registry.driver_class(driver).shared:
+            self.fields["host_key"] = forms.CharField(
+                label=_("Host key, where you know it"),
+                required=False,
+                max_length=4000,
+                help_text=_("Its SHA256 fingerprint or the public key. Empty: the page shows it to be confirmed."),
+                widget=forms.TextInput(attrs=CODE),
+            )
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]
@@ -52,10 +60,12 @@ class TargetForm(KindForm):
             ("sign-in", gettext("Sign-in"), lambda spec: spec.secret),
             ("limits", gettext("Limits"), lambda spec: not spec.secret and spec.name in LIMITS),
         ]
-        found = [
+        found: list[dict[str, Any]] = [
             {"key": key, "title": title, "fields": [self[spec.name] for spec in self.specs if belongs(spec)]}
             for key, title, belongs in named
         ]
+        if "host_key" in self.fields:
+            found[0]["fields"].append(self["host_key"])
         return [group for group in found if group["fields"]]
 
     def secrets_dropped(self) -> bool:

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from compute import selectors, services, states, target_page
+from compute import host_keys, selectors, services, states, target_page
 from compute.drivers import registry
 from compute.forms import TargetForm
 from compute.models import Target, Unit, UnitKind
@@ -162,8 +162,10 @@ def target_check(request: WorkspaceRequest, name: str) -> HttpResponse:
 @workspace_page(Right.MANAGE, write=Right.MANAGE)
 @require_POST
 def target_host_key(request: WorkspaceRequest, name: str) -> HttpResponse:
-    """Trust the host key that was looked at (``fingerprint``)."""
+    """Trust the host key that was looked at (``fingerprint``). Pressing twice says it once."""
     target = target_of(request, name)
+    if not target.offered_key and host_keys.same(target.host_key, request.POST.get("fingerprint", "")):
+        return redirect("target-detail", workspace=request.workspace.name, name=name)
     try:
         services.target_confirm_key(
             target, fingerprint=request.POST.get("fingerprint", ""), user=request.user, request=request
@@ -196,6 +198,7 @@ def target_attach(request: WorkspaceRequest) -> HttpResponse:
                 config=form.config,
                 secrets=form.secrets,
                 description=form.cleaned_data["description"],
+                host_key=form.cleaned_data.get("host_key", ""),
                 request=request,
             )
         except AtelierError as error:

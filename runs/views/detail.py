@@ -156,7 +156,9 @@ def packages_of(raw: Any) -> list[tuple[str, str]]:
 
 
 def recipe_text(recipe: dict[str, Any]) -> str:
-    """A recipe as the file that people know: conda YAML or requirements."""
+    """A recipe as the file that people know: a Dockerfile, conda YAML or requirements."""
+    if recipe.get("dockerfile"):
+        return str(recipe["dockerfile"])
     packages = list(recipe.get("packages") or [])
     python = recipe.get("python")
     if recipe.get("kind") == "conda":

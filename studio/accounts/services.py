@@ -75,11 +75,13 @@ def workspace_create(*, name: str, user: User, title: str = "", request: HttpReq
 
 
 # What an owner may set on the settings page: name -> (type, smallest value).
-PREFERENCES: dict[str, tuple[type[bool] | type[int], int]] = {
+PREFERENCES: dict[str, tuple[type[bool] | type[int] | type[str], int]] = {
     "strict_python": (bool, 0),
     "snapshot_max_bytes": (int, 1),
     "snapshot_max_files": (int, 1),
+    "base_image": (str, 1),
 }
+_IMAGE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,499}$")
 
 
 def workspace_update(
@@ -101,6 +103,11 @@ def workspace_update(
         kind, smallest = PREFERENCES[name]
         if value is None:
             fields.pop(name, None)
+        elif kind is str:
+            if isinstance(value, str) and _IMAGE.match(value):
+                fields[name] = value
+            else:
+                errors[name] = [f"{value!r} cannot be used for {name}: write it like python:3.11."]
         elif isinstance(value, bool) != (kind is bool) or not isinstance(value, int) or value < smallest:
             errors[name] = [f"{value!r} cannot be used for {name}."]
         else:

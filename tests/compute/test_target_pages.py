@@ -95,11 +95,21 @@ def test_the_host_key_is_compared_and_confirmed(team, owner, machine):
     other = owner.post("/w/main/compute/gpu/host-key/", {"fingerprint": host_keys.fingerprint(key(2))}, follow=True)
     assert b"Look at it again before you confirm it" in other.content
     done = owner.post("/w/main/compute/gpu/host-key/", {"fingerprint": shown}, follow=True).content.decode()
+    twice = owner.post("/w/main/compute/gpu/host-key/", {"fingerprint": shown}, follow=True).content.decode()
+    assert "Look at it again" not in twice
     target.refresh_from_db()
     assert target.host_key == key(1) and target.state == "Succeeded"
     assert (
         "can be used" in done and "Docker 24.0.7" in done and "64.0 GB" in done and "Confirm the host key" not in done
     )
+
+
+def test_a_host_key_that_is_known_beforehand_is_not_asked_for(team, owner, machine):
+    typed = {**FORM, "password": "hush-hush", "host_key": host_keys.fingerprint(key(1))}
+    owner.post("/w/main/compute/attach/", typed)
+    machine.found = [HostKeyUnknown("?", key(1)), []]
+    html = owner.post("/w/main/compute/gpu/check/", follow=True).content.decode()
+    assert "Confirm the host key" not in html and "Ready" in html and host_keys.fingerprint(key(1)) in html
 
 
 def test_a_changed_host_key_is_loud_and_only_owners_accept_it(team, owner):

@@ -88,3 +88,10 @@ def test_out_of_memory_says_the_limit_and_what_to_do(world: Any, docker: Target)
     Run.objects.filter(pk=run.pk).update(error=error)
     page = world.clients["reader"].get(f"/w/main/runs/{run.run_id}/").content.decode()
     assert "8.0 GB" in page and "with more memory under Resources" in page
+
+
+def test_nothing_new_starts_on_a_target_that_is_being_detached(world: Any, docker: Target) -> None:
+    docker.state = "Detaching"
+    docker.save()
+    answer = world.clients["contributor"].post("/w/main/runs/new/", fields(world, target="box"))
+    assert answer.status_code == 422 and b"is being detached: nothing new starts there" in answer.content
