@@ -37,7 +37,8 @@ def check_packages(recipe: Recipe, *, timeout: float = _TIMEOUT_S) -> list[Probl
 
     if recipe.kind == "system":
         return []
-    version, python, _warning = choose_python(recipe.python, recipe.strict)
+    # What an image has of Pythons shows when it is built.
+    version, python, _warning = choose_python(recipe.python, recipe.strict and not recipe.needs_containers)
     key = content_hash(recipe)
     with _lock:
         known = _answers.get(key)
@@ -47,7 +48,7 @@ def check_packages(recipe: Recipe, *, timeout: float = _TIMEOUT_S) -> list[Probl
         Problem(
             code="conda-only",
             message=f"{name}: only conda has this package.",
-            hint="Take it out of the recipe, or install it on the machine.",
+            hint="Take it out of the recipe, or run on a target with containers whose base image has micromamba.",
             field="packages",
         )
         for name in ([] if recipe.needs_containers else recipe.unavailable)
