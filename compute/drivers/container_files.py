@@ -201,7 +201,10 @@ class LocalFiles:
 
     def read(self, key: str, path: str, offset: int, limit: int) -> bytes:
         try:
-            with storage.safe_join(self.folder(key), path).open("rb") as reader:
+            place = storage.safe_join(self.folder(key), path)
+            if not place.is_file():
+                raise NotFound(path)
+            with place.open("rb") as reader:
                 reader.seek(offset)
                 return reader.read(limit)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, Invalid):
@@ -286,8 +289,12 @@ class LocalFiles:
 
 
 def _own_json(path: Path) -> dict[str, Any] | None:
-    """As ``read_json``, and never through a link: what runs in a container is not to lead us to what it cannot see."""
-    return None if path.is_symlink() else read_json(path)
+    """As ``read_json`` of a plain file. Through a link, what runs in a container could lead us to what it cannot see,
+    and a pipe would keep us waiting."""
+    try:
+        return read_json(path) if stat.S_ISREG(path.lstat().st_mode) else None
+    except OSError:
+        return None
 
 
 def _size(path: Path) -> int:

@@ -74,8 +74,8 @@ def _walk(root: Path, prefix: str) -> Iterator[FileInfo]:
 
 
 def _areas(run: Run) -> list[tuple[Path, str]]:
-    root = places.directory(run)
-    return [(root / "outputs", "outputs/"), (root / "logs", "logs/"), (root / "artifacts", "")]
+    prefixes = {"outputs": "outputs/", "logs": "logs/", "artifacts": ""}
+    return [(places.area(run, name), prefix) for name, prefix in prefixes.items()]
 
 
 def iterate_files(run: Run) -> Iterator[FileInfo]:
@@ -119,14 +119,12 @@ def list_folder(run: Run, prefix: str = "", *, cursor: str | None = None, limit:
     names: dict[str, tuple[bool, str]] = {}
     if not prefix:
         for area in ("outputs", "logs"):
-            if (folder := places.directory(run) / area).is_dir():
+            if (folder := places.area(run, area)).is_dir():
                 names[area] = (True, str(folder))
-        names.update({name: (folder, path) for name, folder, path in _entries(places.directory(run) / "artifacts", "")})
+        names.update({name: (folder, path) for name, folder, path in _entries(places.area(run, "artifacts"), "")})
     elif prefix.split("/", 1)[0] not in places.OWN:
         folder = (
-            places.directory(run) / prefix
-            if prefix in ("outputs", "logs")
-            else places.on_disk(*places.place(run, prefix))
+            places.area(run, prefix) if prefix in ("outputs", "logs") else places.on_disk(*places.place(run, prefix))
         )
         names.update({name: (is_folder, path) for name, is_folder, path in _entries(folder, before)})
     for name, path in places.own_files(run).items():
@@ -194,7 +192,7 @@ def find_model_file(run: Run, path: str) -> Path:
     name = storage.clean_relative(path)
     for candidate in dict.fromkeys((name.removeprefix("outputs/"), name)):
         try:
-            found = storage.safe_join(places.directory(run) / "code", candidate)
+            found = storage.safe_join(places.area(run, "code"), candidate)
         except Invalid:
             continue
         if found.exists() and _written(run, found, candidate):

@@ -40,6 +40,13 @@ def directory(run: Run) -> Path:
     return storage.unit_directory(run.key)
 
 
+def area(run: Run, name: str) -> Path:
+    """One of the run's folders. A link in its place leads nowhere: what runs in a container sees less of this machine
+    than the studio, and could have it read by such a link what it may not see itself."""
+    folder = directory(run) / name
+    return folder.with_name(f".{name}-is-a-link") if folder.is_symlink() else folder
+
+
 def build_log(run: Run) -> Path | None:
     """The log of the build of the run's environment on its target, None where nothing was built."""
     if run.environment_id is None or run.target_id is None or run.environment is None:
@@ -66,7 +73,7 @@ def own_files(run: Run) -> dict[str, Path]:
     if built := build_log(run):
         candidates[BUILD_LOG] = built
     candidates.update(data_logs(run))
-    return {name: path for name, path in candidates.items() if path.is_file()}
+    return {name: path for name, path in candidates.items() if path.is_file() and not path.is_symlink()}
 
 
 def place(run: Run, raw: str) -> tuple[Path, str]:
@@ -74,10 +81,10 @@ def place(run: Run, raw: str) -> tuple[Path, str]:
     name = storage.clean_relative(raw)
     head, _slash, rest = name.partition("/")
     if head in ("outputs", "logs") and rest:
-        return directory(run) / head, rest
+        return area(run, head), rest
     if head in OWN:
         raise Invalid(_("%(head)s/ is kept by Atelier: choose another name.") % {"head": head}, field="path")
-    return directory(run) / "artifacts", name
+    return area(run, "artifacts"), name
 
 
 def check_upload(raw: str) -> None:
@@ -111,7 +118,7 @@ def find(run: Run, raw: str) -> Path:
     name = storage.clean_relative(raw)
     if name.split("/", 1)[0] not in OWN:
         if name in ("outputs", "logs"):
-            path = directory(run) / name
+            path = area(run, name)
         else:
             root, rest = place(run, name)
             try:

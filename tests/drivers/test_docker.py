@@ -343,7 +343,7 @@ class TestDockerDriver(DriverContract):
         """A container sees little of the machine, and must not make the studio read the rest of it to its owner."""
         (tmp_path / "secret").write_text('{"reason": "secret"}')
         to = f"ln -sf {tmp_path}/secret"
-        command = f"cd ..; {to} stdout.log; {to} events.jsonl; {to} outputs/leak; rm beat.json; {to} beat.json; echo"
+        command = f"cd ..; {to} stdout.log; {to} events.jsonl; {to} outputs/leak; rm beat.json; mkfifo beat.json; echo"
         handle = self.started(driver, unit(command))
         seen = self.ended(driver, handle)
         assert (seen.exit or {})["code"] == 0

@@ -87,6 +87,24 @@ def test_nobody_uploads_under_a_name_of_the_directory(run: Run, folder: Path, na
     assert artifacts.put_chunk(run, f"models/{name}", 0, io.BytesIO(b"x")).complete
 
 
+@pytest.mark.parametrize("area", ["outputs", "logs", "artifacts"])
+def test_a_folder_replaced_by_a_link_is_empty(run: Run, folder: Path, tmp_path: Path, area: str) -> None:
+    """A run in a container sees less than the studio does: the studio must not read the rest to it."""
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "key").write_text("open-sesame")
+    if (folder / area).exists():
+        (folder / area).rename(tmp_path / f"was-{area}")
+    (folder / area).symlink_to(tmp_path / "secrets")
+    (folder / "exit.json").unlink(missing_ok=True)
+    (folder / "exit.json").symlink_to(tmp_path / "secrets" / "key")
+    name = "key" if area == "artifacts" else f"{area}/key"
+    assert name not in {info.path for info in artifacts.list_files(run)}
+    assert name not in {info.path for info in artifacts.list_folder(run, name.rpartition("/")[0]).items}
+    for path in (name, "system_logs/exit.json"):
+        with pytest.raises(NotFound):
+            artifacts.open_file(run, path)
+
+
 def test_links_do_not_lead_out(run: Run, folder: Path) -> None:
     (folder / "outputs" / "passwd").symlink_to("/etc/passwd")
     (folder / "outputs" / "spec").symlink_to("../spec.json")
