@@ -88,20 +88,35 @@ def test_a_second_worker_takes_its_share(stack: Compose) -> None:
     stack.wait_healthy()
 
 
-def test_a_restart_of_everything_ends_what_lived_in_it_and_says_so(stack: Compose) -> None:
-    kept, going = stack.submit(SHORT), stack.submit(LONG)
+def test_a_restart_of_everything(stack: Compose) -> None:
+    """Runs in containers of their own go on. What lived inside the worker's ends with it, and says so."""
+    made = stack.api.post("/api/v1/workspaces/main/targets", json={"name": "here", "driver": "docker", "config": {}})
+    assert made.status_code == 201, made.text
+    assert made.json()["problems"] == []
+    kept, inside, beside = stack.submit(SHORT), stack.submit(LONG), stack.submit(LONG, "here")
     stack.ended(kept)
-    wait_until("its first lines", lambda: "3\n" in stack.output(going), 60, every=0.2)
+    for run in (inside, beside):
+        wait_until("its first lines", lambda: "3\n" in stack.output(run), 90, every=0.2)  # noqa: B023
     stack.run("stop")
     for service in SERVICES:
         (one,) = stack.containers(service)
         assert one["State"]["ExitCode"] == 0, f"{service} was killed: {one['State']}"
     stack.run("up", "-d")
     stack.wait_healthy()
-    ended = stack.ended(going)
+
+    ended = stack.ended(inside)
     assert ended["status"] == "Failed"
     assert "told the run to stop" in json.dumps(ended)
-    assert "3\n" in stack.output(going)
+    assert "3\n" in stack.output(inside)
+
+    assert stack.state(beside)["status"] == "Running"
+    before = stack.output(beside)
+    wait_until("it goes on", lambda: len(stack.output(beside)) > len(before), 60, every=0.2)
+    assert stack.api.post(f"/api/v1/workspaces/main/runs/{beside}/cancel").status_code == 202
+    assert stack.ended(beside)["status"] == "Canceled"
+    lines = stack.output(beside).splitlines()
+    assert lines == [str(number) for number in range(len(lines))]
+
     assert stack.state(kept)["status"] == "Completed"
     assert "from a container" in stack.output(kept)
     assert stack.ended(stack.submit(SHORT))["status"] == "Completed"

@@ -72,6 +72,9 @@ class Compose:
             "ATELIER_REDIS_IMAGE": redis_image(),
             "ATELIER_PORT": str(self.port),
             "ATELIER_URL": self.url,
+            "COMPOSE_FILE": "compose.yaml:deploy/compose.docker.yaml",
+            "DOCKER_GROUP": str(Path(SOCKET).stat().st_gid),
+            "ATELIER_BASE_IMAGE": test_image(),
         }
         path = self.folder / ".env"
         kept = [line for line in path.read_text().splitlines() if line.partition("=")[0] not in settings]
@@ -151,7 +154,17 @@ class Compose:
 
         return dict(wait_until(f"{run_id} ends", over, timeout, every=0.2))
 
+    def _units(self) -> list[str]:
+        """Containers that runs of this stack are in: they have a folder of its volume."""
+        ids = self.shell("docker", "ps", "-aq", "--filter", "label=atelier.unit").split()
+        found = json.loads(self.shell("docker", "inspect", *ids, check=False).partition("\nError")[0]) if ids else []
+        place = f"/{self.project}_data/"
+        return [one["Id"] for one in found if any(place in mount.get("Source", "") for mount in one["Mounts"])]
+
     def remove(self) -> None:
         """Everything of this project: containers, networks, volumes. The image stays for the next session's cache."""
         self.api.close()
+        self.run("stop", "--timeout", "20", check=False)
+        for container in self._units():
+            self.shell("docker", "rm", "-f", container, check=False)
         self.run("down", "--volumes", "--remove-orphans", "--timeout", "5", check=False)

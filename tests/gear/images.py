@@ -20,7 +20,10 @@ from pathlib import Path
 from studio.bootstrap import broker
 from tests.gear.docker import SOCKET, missing, test_image
 
-POSTGRES_PATHS = ("bin/initdb", "bin/postgres", "bin/pg_isready", "lib/dict_snowball.so", "lib/plpgsql.so")
+POSTGRES_PATHS = (
+    *("bin/initdb", "bin/postgres", "bin/pg_isready", "bin/pg_dump", "bin/pg_restore"),
+    *("lib/dict_snowball.so", "lib/plpgsql.so"),
+)
 POSTGRES_ENTRY = """#!/bin/bash
 set -e
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
