@@ -8,11 +8,10 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -160,6 +159,69 @@ def test_interrupted_away_from_a_terminal(token: str, project: Path) -> None:
     wait_until("the canceled run", lambda: status() == "Canceled")
 
 
+class Terminal:
+    """The command line at a terminal, as a person has it."""
+
+    def __init__(self, project: Path, token: str, *words: str) -> None:
+        keep = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME")}
+        env = {**keep, "PYTHONPATH": str(SOURCE), "ATELIER_TOKEN": token}
+        self.seen = b""
+        self.child, self.terminal = pty.fork()
+        if self.child == 0:
+            os.chdir(project)
+            os.execve(sys.executable, [sys.executable, "-m", "atelier", *words], env)
+
+    def until(self, mark: str) -> None:
+        while mark.encode() not in self.seen:
+            try:
+                self.seen += os.read(self.terminal, 4096)
+            except OSError:
+                raise AssertionError(self.seen.decode()) from None
+
+    def type(self, text: str) -> None:
+        os.write(self.terminal, text.encode())
+
+    def end(self) -> int:
+        """The exit code."""
+        with contextlib.suppress(OSError):
+            while piece := os.read(self.terminal, 4096):
+                self.seen += piece
+        return os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
+
+
+def test_interrupted_at_a_terminal(token: str, project: Path) -> None:
+    """It asks; the run can be watched further, and canceled."""
+    (project / "waits.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(60)\n")
+    shown = Terminal(project, token, "experiment", "submit", "-c", "local", "waits.py")
+    shown.until("begun")
+    shown.type("\x03")
+    shown.until("[c/d/W]")
+    shown.type("\n")
+    shown.seen = b""
+    time.sleep(0.5)
+    shown.type("\x03")
+    shown.until("[c/d/W]")
+    shown.type("c\n")
+    assert shown.end() == 130, shown.seen.decode()
+    assert b"The run was asked to end." in shown.seen and b"Status: Canceled" in shown.seen
+
+
+def test_az(token: str, script: Script, project: Path) -> None:
+    """The words of 2017, and what was a subscription."""
+    script.env["ATELIER_TOKEN"] = token
+    az = ["-m", "atelier.cli.az"]
+    listed = script(*az, "account", "list", "-o", "table", cwd=project).stdout
+    subscription = listed.splitlines()[-1].split()[-1]
+    assert "main" in listed
+    endpoint = json.loads((project / "config.json").read_text())["endpoint"]
+    assert endpoint in script(*az, "account", "show", cwd=project).stdout
+    script.env["ATELIER_ENDPOINT"] = endpoint
+    assert "Commands work in main" in script(*az, "account", "set", "-s", subscription, cwd=project).stdout
+    done = script(*az, "ml", "experiment", "submit", "-c", "local", "myscript.py", "-o", "x", cwd=project)
+    assert "first ['-o', 'x']" in done.stdout
+    assert json.loads(script(*az, "ml", "history", "list", "-o", "json", cwd=project).stdout)
+
+
 def test_history(atelier: Any, project: Path) -> None:
     ids = [
         atelier("experiment", "submit", "--no-wait", "-c", "local", "myscript.py", one).stdout.strip() for one in "ab"
@@ -215,15 +277,9 @@ class TestDocker:
 
 @pytest.fixture
 def server() -> Iterator[Sshd]:
-    """Its users' homes lie below it, and only root gets into pytest's own folders."""
     gear.need_engine()
-    folder = Path(tempfile.mkdtemp(prefix="atelier-sshd-"))
-    folder.chmod(0o755)
-    try:
-        with Sshd(folder) as found:
-            yield found
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with Sshd() as found:
+        yield found
 
 
 class TestRemote:
@@ -266,33 +322,15 @@ class TestRemote:
         user = server.user(groups=["docker"])
         words = ["computetarget", "attach", "--name", "asked", "--address", "127.0.0.1", "--port", str(server.port),
                  "--username", user.name, "--type", "remotedocker"]  # fmt: skip
-        keep = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME")}
-        env = {**keep, "PYTHONPATH": str(SOURCE), "ATELIER_TOKEN": token}
-        child, terminal = pty.fork()
-        if child == 0:
-            os.chdir(project)
-            os.execve(sys.executable, [sys.executable, "-m", "atelier", *words], env)
-        seen = b""
-
-        def until(mark: bytes) -> None:
-            nonlocal seen
-            while mark not in seen:
-                try:
-                    seen += os.read(terminal, 4096)
-                except OSError:
-                    raise AssertionError(seen.decode()) from None
-
-        until(f"Password of {user.name}".encode())
-        os.write(terminal, PASSWORD.encode() + b"\n")
-        until(b"[y/N] ")
-        assert b"SHA256:" in seen and server.logins == 0
-        os.write(terminal, b"y\n")
-        until(b"asked is attached.")
-        assert PASSWORD.encode() not in seen and server.logins
-        with contextlib.suppress(OSError):
-            while os.read(terminal, 4096):
-                pass
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        shown = Terminal(project, token, *words)
+        shown.until(f"Password of {user.name}")
+        shown.type(PASSWORD + "\n")
+        shown.until("[y/N] ")
+        assert b"SHA256:" in shown.seen and server.logins == 0
+        shown.type("y\n")
+        shown.until("asked is attached.")
+        assert shown.end() == 0
+        assert PASSWORD.encode() not in shown.seen and server.logins
 
 
 LISTING = """

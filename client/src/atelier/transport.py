@@ -81,6 +81,9 @@ class Transport:
         found = self._send(method, _target(self._prefix + path, params), body, sent, timeout, retries)
         try:
             return Response(found.status, found.read(), _lower(found))
+        except KeyboardInterrupt:
+            self.close()
+            raise
         except (OSError, http.client.HTTPException) as error:
             self.close()
             if method not in _REPEATABLE or retries <= 1:
@@ -153,6 +156,9 @@ class Transport:
                 self.close()
                 if last or (sent and not (repeatable and rewindable)):
                     raise StudioUnreachable(self._no_answer(error)) from error
+            except BaseException:  # Ctrl-C in mid-request: nothing else can be asked on this connection
+                self.close()
+                raise
             else:
                 if found.status < 400:
                     return found
