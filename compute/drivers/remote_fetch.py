@@ -20,10 +20,10 @@ from pathlib import Path
 from django.utils.translation import gettext as _
 
 from compute.drivers.base import NotFound, Unreachable
+from compute.drivers.container_files import STREAMS
 from compute.drivers.remote_tree import Entry, read_piece, read_small, read_stream, usable_name, walk
 from compute.drivers.ssh import Link
 
-STREAMS = ("stdout.log", "events.jsonl")
 TREES = (b"code", b"outputs", b"logs", b"artifacts", b"produced")
 RECORDS = (b"beat.json", b"mounts.json", b"exit.json")
 PARTS = ".fetch"  # what is under way

@@ -20,9 +20,9 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from compute.client_library import client_library
-from compute.drivers import remote_fetch, remote_host
+from compute.drivers import remote_host
 from compute.drivers.base import NotFound, Unreachable
-from compute.drivers.container_files import SHIM_PLACE, Bind, LocalFiles, Look, shim_library
+from compute.drivers.container_files import SHIM_PLACE, STREAMS, Bind, LocalFiles, Look, shim_library
 from compute.drivers.remote_fetch import DONE, safe_key
 from compute.drivers.remote_push import push
 from compute.drivers.remote_tree import close_streams, read_piece
@@ -83,8 +83,11 @@ class RemoteFiles:
         return [shim_library(), *([library] if library is not None else [])]
 
     def binds(self, spec: UnitSpec) -> list[Bind]:
+        there, here = self.host_path(spec.key), self.place(spec.key)
         found = [
-            Bind(self.host_path(spec.key), self.place(spec.key)),
+            Bind(there, here),
+            # What is mounted cannot be replaced from within, by a link to a file that only the login may read.
+            *(Bind(f"{there}/{name}", f"{here}/{name}") for name in STREAMS),
             Bind(f"{self.base}/lib/{shim_library().name}", SHIM_PLACE, read_only=True),
         ]
         library = client_library()
@@ -93,7 +96,7 @@ class RemoteFiles:
         for item in spec.inputs:
             wanted = str(item.get("path_on_compute") or "")
             if wanted.startswith("/") and item.get("mode") != "direct":
-                source = f"{self.host_path(spec.key)}/inputs/{item['name']}"
+                source = f"{there}/inputs/{item['name']}"
                 found.append(Bind(source, os.path.normpath(wanted), read_only=True))
         return list({bind.target: bind for bind in found}.values())
 
@@ -160,7 +163,7 @@ class RemoteFiles:
     def discard(self, key: str) -> None:
         """Take away the folder there. Idempotent."""
         root = self.remote(key)
-        close_streams(self.link, [root + b"/" + name.encode() for name in remote_fetch.STREAMS])
+        close_streams(self.link, [root + b"/" + name.encode() for name in STREAMS])
         units = shlex.quote(f"{self.base}/units")
         # What a run made unwritable is its own all the same.
         self.link.run(

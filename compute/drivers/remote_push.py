@@ -14,6 +14,7 @@ from pathlib import Path
 from django.utils.translation import gettext as _
 
 from compute.drivers.base import Refused, Unreachable
+from compute.drivers.container_files import STREAMS
 from compute.drivers.remote_host import full_words, no_space
 from compute.drivers.remote_tree import walk
 from compute.drivers.ssh import Link
@@ -34,6 +35,7 @@ tar -xpof - || exit 8
 for l in {libraries}; do
   if [ -d "lib/.$l.{mark}" ]; then mv -T "lib/.$l.{mark}" "lib/$l" 2>/dev/null || rm -rf "lib/.$l.{mark}"; fi
 done
+[ -e units/{key} ] || for f in {streams}; do : >>units/.{key}/$f; done
 [ -e units/{key} ] || mv -T units/.{key} units/{key} || exit 7
 echo done
 """
@@ -72,8 +74,9 @@ def push(link: Link, base: str, key: str, local: Path, libraries: Sequence[Path]
     names = [library.name for library in libraries]
     mark = uuid.uuid4().hex[:12]
     script = SCRIPT.format(
-        base=shlex.quote(base), key=key, mark=mark, libraries=" ".join(shlex.quote(name) for name in names)
-    )
+        base=shlex.quote(base), key=key, mark=mark, libraries=" ".join(shlex.quote(name) for name in names),
+        streams=" ".join(STREAMS),
+    )  # fmt: skip
     with link.pipe(script) as pipe:
         state = [pipe.read_line().strip() for _name in [*names, key]]
         if state and state[-1] == b"have":

@@ -266,7 +266,7 @@ class Link:
                 return await asyncssh.connect(login.address, **options)
         except asyncssh.HostKeyNotVerifiable:
             raise unknown_host_key(login, client.offered) from None
-        except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost) as error:
+        except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost, ConnectionResetError) as error:
             if pinned is None or client.offered or not await self._lacks_key(options, error):
                 raise
             raise unknown_host_key(login, await self._shown(options, None)) from None
@@ -278,9 +278,8 @@ class Link:
         connection at once, which may have other reasons: then it has to happen again, and another kind has to work."""
         if isinstance(error, asyncssh.KeyExchangeFailed):
             return True
-        return bool(await self._shown(options, None)) and not await self._shown(
-            options, options["server_host_key_algs"]
-        )
+        wanted = options["server_host_key_algs"]
+        return bool(await self._shown(options, None)) and not await self._shown(options, wanted)
 
     async def _shown(self, options: dict[str, Any], algorithms: list[str] | None) -> str:
         """The host key that the machine shows when asked for one of these kinds; nothing else is said to it."""
