@@ -9,6 +9,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from compute import resources
 from compute.drivers import registry
 from compute.environments import MAX_TEXT, Recipe, recipe_from_conda, recipe_from_dict, recipe_from_requirements
 from compute.models import Target
@@ -52,6 +53,18 @@ class TargetForm(KindForm):
         if name in RESERVED_TARGETS:
             raise forms.ValidationError(gettext("This word is used by the studio itself. Choose another name."))
         return name
+
+    def clean(self) -> dict[str, Any]:
+        """Limits are read as runs will read them, so that a wrong one is named beside its field."""
+        data = super().clean() or {}
+        names = {spec.name for spec in self.specs} & set(resources.NAMES)
+        try:
+            resources.parse({name: data.get(name) for name in names})
+        except Invalid as error:
+            for field, texts in error.errors.items():
+                for text in texts:
+                    self.add_error(field.removeprefix("resources."), text)
+        return data
 
     def groups(self) -> list[dict[str, Any]]:
         """The fields as the page draws them: how the target is reached, how to sign in there, what runs may take."""

@@ -62,10 +62,17 @@ FORM = {"driver": "remotedocker", "name": "gpu", "address": "gpu.example", "port
 
 
 def test_a_wrong_field_is_named_and_secrets_do_not_come_back(team, owner, machine):
-    typed = {**FORM, "port": "99999", "private_key": "-----BEGIN SECRET-----", "password": "hush-hush"}
+    typed = {
+        **FORM,
+        "port": "99999",
+        "memory": "lots",
+        "private_key": "-----BEGIN SECRET-----",
+        "password": "hush-hush",
+    }
     answer = owner.post("/w/main/compute/attach/", typed)
     html = answer.content.decode()
     assert answer.status_code == 422 and 'value="gpu.example"' in html and 'id="id_port_error"' in html
+    assert 'id="id_memory_error"' in html and "Write 512m or 8g." in html
     assert "BEGIN SECRET" not in html and "hush-hush" not in html and "not sent back to the page" in html
     assert "Connection" in html and "Sign-in" in html and "Limits" in html
     assert not Target.objects.filter(name="gpu").exists()
