@@ -14,7 +14,7 @@ import pytest
 from atelier import attach, docker_options, tinyyaml
 from atelier.cli import az, project
 from atelier.cli.parser import build
-from atelier.compute import DockerTarget, RemoteCompute
+from atelier.compute import DockerTarget, LocalTarget, RemoteCompute
 from atelier.environment import Environment
 from atelier.exceptions import ComputeTargetException, ServiceException
 from atelier.runconfig import DockerConfiguration, RunConfiguration
@@ -237,6 +237,10 @@ class TestRecipes:
 
 
 class TestAttaching:
+    def test_local_target_without_a_workspace(self) -> None:
+        assert ScriptRunConfig(".", "a.py", compute_target=LocalTarget()).run_config.target == "local"
+        assert type(LocalTarget()) is LocalTarget and LocalTarget().get_status().state == "Succeeded"
+
     def test_configurations(self, tmp_path: Path) -> None:
         asked = RemoteCompute.attach_configuration(
             address="a", username="u", password="p", cpus=2, volumes={"/x": "/y"}

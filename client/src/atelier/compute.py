@@ -139,9 +139,21 @@ class ComputeTarget:
 
 
 class LocalTarget(ComputeTarget):
-    """The machine that the studio runs on."""
+    """The machine that the studio runs on. ``LocalTarget()`` names it, for a ``compute_target=``."""
 
     _driver = "local"
+
+    def __new__(cls, workspace: Workspace | None = None, name: str = "local", **_: Any) -> LocalTarget:
+        if workspace is None:
+            _["_data"] = {"name": name, "driver": "local", "state": "Succeeded", "problems": []}
+        return super().__new__(cls, workspace, name, **_)  # type: ignore[arg-type,return-value]
+
+    def __init__(self, workspace: Workspace | None = None, name: str = "local", **_: Any) -> None:
+        super().__init__(workspace, name)  # type: ignore[arg-type]
+
+    def refresh_state(self) -> None:
+        if self.workspace is not None:
+            super().refresh_state()
 
 
 class DockerTarget(ComputeTarget):
