@@ -62,9 +62,12 @@ def read_json(path: str) -> Optional[Json]:
 def reserve_record(unit: str) -> None:
     """Take the space of the exit record while there is some."""
     with contextlib.suppress(OSError), open(os.path.join(unit, "exit.json.tmp"), "wb") as handle:
-        handle.write(b" " * RECORD_BYTES)
-        handle.flush()
-        os.fsync(handle.fileno())
+        try:
+            os.posix_fallocate(handle.fileno(), 0, RECORD_BYTES)  # at once, whatever else the disk has to do
+        except OSError:
+            handle.write(b" " * RECORD_BYTES)
+            handle.flush()
+            os.fsync(handle.fileno())
 
 
 def write_record(unit: str, record: Json) -> None:

@@ -97,11 +97,12 @@ class Supervisor:
         self.wakeup = -1
         self.last_beat = self.last_look = 0.0
         self.log = Log(os.path.join(unit, "stdout.log"), Scrubber(self.secrets.values()))
-        self.beat(durable=True)
+        # The engine keeps by itself that a container was started, whatever happens to its machine.
+        self.beat(durable=not self.first)
         with contextlib.suppress(OSError):
             os.unlink(secrets_path)
 
-    def beat(self, durable: bool = False) -> None:
+    def beat(self, durable: Optional[bool] = None) -> None:
         self.last_beat = time.monotonic()
         record = {
             "pid": os.getpid(),
@@ -113,9 +114,9 @@ class Supervisor:
             "restarts": self.restarts,
         }
         try:
-            write_json(os.path.join(self.unit, "beat.json"), record, durable)
+            write_json(os.path.join(self.unit, "beat.json"), record, bool(durable))
         except OSError:
-            if durable:
+            if durable is not None:  # the first one
                 raise
 
     def listen(self) -> None:
