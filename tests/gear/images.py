@@ -32,12 +32,13 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
   echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
   echo "CREATE DATABASE \\"$POSTGRES_DB\\"" | postgres --single -D "$PGDATA" postgres >/dev/null
 fi
-exec postgres -D "$PGDATA" -c listen_addresses='*' -c unix_socket_directories=/tmp
+exec postgres -D "$PGDATA" -c listen_addresses='*'
 """
 POSTGRES_FILE = """FROM {base}
 ADD files.tar /
 RUN ldconfig && echo postgres:x:999:999::/tmp:/bin/sh >>/etc/passwd \\
- && mkdir -p /var/lib/postgresql/data && chown 999:999 /var/lib/postgresql/data && chmod 700 /var/lib/postgresql/data
+ && mkdir -p /var/lib/postgresql/data /var/run/postgresql \\
+ && chown 999:999 /var/lib/postgresql/data /var/run/postgresql && chmod 700 /var/lib/postgresql/data
 ENV PATH={home}/bin:/usr/bin:/bin PGDATA=/var/lib/postgresql/data
 USER 999:999
 VOLUME /var/lib/postgresql/data
