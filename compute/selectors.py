@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.utils.translation import gettext as _
 
 from compute import states
@@ -86,6 +87,25 @@ def slots_used(target: Target) -> int:
 def capacity(target: Target) -> Capacity:
     """Slots in all and used; ``detail`` {"queued": units that wait for one}."""
     return Capacity(slots(target), slots_used(target), {"queued": units_waiting(target).count()})
+
+
+def capacities(targets: Iterable[Target]) -> dict[int, Capacity]:
+    """``capacity`` of many targets by id, in one query; those that share the machine's slots cost three more."""
+    counted = {"kind": UnitKind.COMMAND, "target__in": [target.pk for target in targets]}
+    used, waiting = Q(state__in=list(states.HOLDS_SLOT)), Q(state=states.QUEUED)
+    rows = Unit.objects.filter(used | waiting, **counted).values("target_id")
+    numbers = {
+        row["target_id"]: row
+        for row in rows.annotate(used=Count("pk", filter=used), queued=Count("pk", filter=waiting))
+    }
+    found, shared = {}, None
+    for target in targets:
+        if target.driver == "local" and not target.config.get("slots"):
+            found[target.pk] = shared = shared or capacity(target)
+            continue
+        row = numbers.get(target.pk, {"used": 0, "queued": 0})
+        found[target.pk] = Capacity(slots(target), row["used"], {"queued": row["queued"]})
+    return found
 
 
 def units_waiting(target: Target) -> QuerySet[Unit]:

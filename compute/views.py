@@ -16,6 +16,7 @@ from compute import host_keys, selectors, services, states, target_page
 from compute.drivers import registry
 from compute.forms import TargetForm
 from compute.models import Target, Unit, UnitKind
+from compute.spec import Capacity
 from studio.accounts.access import WorkspaceRequest, workspace_page
 from studio.accounts.policy import Right
 from studio.lib.errors import AtelierError, NotFound
@@ -36,9 +37,8 @@ def target_of(request: WorkspaceRequest, name: str) -> Target:
     return found
 
 
-def _load(target: Target) -> dict[str, Any]:
+def _load(capacity: Capacity) -> dict[str, Any]:
     """Slots of a target as the meter draws them. A target without a limit has no meter."""
-    capacity = selectors.capacity(target)
     return {
         "total": capacity.total,
         "used": capacity.used,
@@ -51,8 +51,10 @@ def _load(target: Target) -> dict[str, Any]:
 @require_GET
 def target_list(request: WorkspaceRequest) -> HttpResponse:
     targets = Target.objects.filter(workspace=request.workspace).select_related("created_by").order_by("name")
+    loads = selectors.capacities(targets)
     rows: list[dict[str, Any]] = [
-        {"target": target, "load": _load(target), "kind": target_page.kind_of(target.driver)} for target in targets
+        {"target": target, "load": _load(loads[target.pk]), "kind": target_page.kind_of(target.driver)}
+        for target in targets
     ]
     context = {"rows": rows, "containers": any(row["kind"]["containers"] for row in rows)}
     return render(request, "compute/target_list.html", context)
@@ -109,7 +111,12 @@ def _work(target: Target) -> dict[str, Any]:
     """What runs, waits and ended on the target."""
     living = _living(target)
     total = selectors.units_active(target).count() if len(living) == UNITS_SHOWN else len(living)
-    return {"load": _load(target), "living": living, "living_total": total, "recent": _recent(target)}
+    return {
+        "load": _load(selectors.capacity(target)),
+        "living": living,
+        "living_total": total,
+        "recent": _recent(target),
+    }
 
 
 @workspace_page()

@@ -273,3 +273,13 @@ def test_the_base_image_and_the_registries_of_a_workspace(team, owner, monkeypat
     assert not one.push
     assert b"is removed" in owner.post(f"{adding}{one.pk}/remove/", follow=True).content
     assert not ContainerRegistry.objects.exists()
+
+
+def test_the_list_costs_the_same_for_many_targets(team, owner, django_assert_max_num_queries):
+    for number in range(12):
+        target = attached(team, f"gpu-{number}", config={"slots": 2})
+        unit(team, 100 + number, target=target)
+        unit(team, 200 + number, "queued", target=target, queued_at=timezone.now())
+    with django_assert_max_num_queries(14):
+        html = owner.get("/w/main/compute/").content.decode()
+    assert html.count("<strong>1</strong> of 2 slots in use") == 12 and html.count("1 waiting") == 12
