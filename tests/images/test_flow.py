@@ -27,6 +27,8 @@ from studio.lib.errors import Conflict, Invalid
 from tests.gear.docker import SOCKET
 from tests.images.conftest import Index
 
+pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
+
 Drive = Callable[..., Unit]
 Register = Callable[..., Environment]
 
@@ -65,8 +67,6 @@ def own_index(index: Index, monkeypatch: pytest.MonkeyPatch) -> Index:
 
 
 @pytest.mark.django_db
-@pytest.mark.services
-@pytest.mark.timeout(600)
 def test_an_image_is_built_once_and_then_used_without_asking_the_engine(
     containers: Target, register: Register, own_index: Index, published: list[Any], drive: Drive, tidy: None,
     monkeypatch: pytest.MonkeyPatch, team: Any,
@@ -114,8 +114,6 @@ def test_an_image_is_built_once_and_then_used_without_asking_the_engine(
 
 
 @pytest.mark.django_db
-@pytest.mark.services
-@pytest.mark.timeout(600)
 def test_a_failed_build_says_which_package_first(
     containers: Target, register: Register, own_index: Index, published: list[Any], drive: Drive
 ) -> None:
@@ -187,8 +185,6 @@ def test_workspaces_of_before_get_the_new_curated_environments(team: Any) -> Non
 
 
 @pytest.mark.django_db
-@pytest.mark.services
-@pytest.mark.timeout(600)
 def test_images_that_nothing_needs_are_deleted_with_their_bytes_said_before(
     containers: Target, register: Register, engine: docker.APIClient, base_image: str, team: Any, tidy: None,
     published: list[Any], client: Any,
