@@ -73,6 +73,6 @@ USER ${ATELIER_UID}:${ATELIER_UID}
 VOLUME /data
 EXPOSE 8700
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "studio.bootstrap.container", "health"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["python", "-m", "studio.bootstrap.container", "health"]
 ENTRYPOINT ["python", "-m", "studio.bootstrap.container"]
 CMD ["web"]
