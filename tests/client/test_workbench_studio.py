@@ -239,6 +239,15 @@ def test_history(atelier: Any, project: Path) -> None:
     assert (project / "got" / "outputs" / "where.txt").is_file()
 
 
+@pytest.fixture
+def made() -> Iterator[list[str]]:
+    """Tags of images that a test has made, which go with it."""
+    tags: list[str] = []
+    yield tags
+    for tag in set(tags):
+        subprocess.run(["docker", "-H", f"unix://{gear.SOCKET}", "rmi", tag], capture_output=True, check=False)
+
+
 class TestDocker:
     """In containers of the studio's own Docker, which ``-c docker`` attaches where nobody has yet."""
 
@@ -246,7 +255,7 @@ class TestDocker:
     def _engine(self) -> None:
         gear.need_engine()
 
-    def test_from_attaching_to_the_history(self, atelier: Any, project: Path) -> None:
+    def test_from_attaching_to_the_history(self, atelier: Any, project: Path, made: list[str]) -> None:
         done = atelier("computetarget", "attach", "--name", "docker", "--type", "localdocker", "--memory", "1g")
         assert "docker is attached." in done.stdout and "Wrote aml_config/docker.runconfig" in done.stdout
         assert "docker is Succeeded." in atelier("computetarget", "test", "docker").stdout
@@ -257,21 +266,25 @@ class TestDocker:
         other = atelier("computetarget", "attach", "--name", "docker", "--type", "docker", "--memory", "2g", code=1)
         assert "its memory is 1g, and not 2g" in other.stderr
 
-        (project / "aml_config" / "conda_dependencies.yml").write_text("dependencies:\n- pip:\n  - six==1.16.0\n")
+        (project / "aml_config" / "conda_dependencies.yml").write_text("dependencies:\n- pip:\n  - six==1.15.0\n")
         first = atelier("experiment", "prepare", "-c", "docker")
         assert "is ready on docker (atelier-env:" in first.stdout, first.stdout
+        assert "Ready: atelier-env:" in first.stdout  # the log of the build
+        made.append(re.findall(r"atelier-env:[0-9a-f]+", first.stdout)[-1])
         second = atelier("experiment", "prepare", "-c", "docker")
         assert second.stdout.startswith("Reused image: ")
 
         (project / "inside.py").write_text("import six\n" + SCRIPT + "print('six', six.__version__)\n")
         done = atelier("experiment", "submit", "-c", "docker", "inside.py", "--lr", "1")
         assert (
-            "first ['--lr', '1']" in done.stdout and "six 1.16.0" in done.stdout and "Status: Completed" in done.stdout
+            "first ['--lr', '1']" in done.stdout and "six 1.15.0" in done.stdout and "Status: Completed" in done.stdout
         )
         found = run_id(done.stdout)
         assert re.search(rf"{found}\s+\d+\s+Completed\s+docker", atelier("history", "list").stdout)
         atelier("history", "download", found, "--to", "docker-run")
         assert (project / "docker-run" / "outputs" / "where.txt").read_text() != os.uname().nodename
+        assert "docker is detached" in atelier("computetarget", "detach", "docker").stdout
+        assert "is attached as docker" in atelier("experiment", "prepare", "-c", "docker").stderr
         assert "docker is detached" in atelier("computetarget", "detach", "docker").stdout
 
 
@@ -389,7 +402,9 @@ from azureml.exceptions import AzureMLException
 ws = Workspace.from_config()
 env = Environment.from_dockerfile('mine', 'FROM %s\\nRUN echo built-in-the-image > /mark\\n' % os.environ['BASE'])
 env.build(ws, target='box').wait_for_completion(show_output=True)
-print(env.build(ws, target=ws.compute_targets['box']).reused)
+again = env.build(ws, target=ws.compute_targets['box'])
+print(again.reused)
+print('IMAGE', again.image)
 src = ScriptRunConfig('.', command=['cat', '/mark'], compute_target='box', environment=env)
 Experiment(ws, 'images').submit(src).wait_for_completion(show_output=True)
 
@@ -412,7 +427,7 @@ except AzureMLException as error:
 """
 
 
-def test_images_by_the_v1_names(script: Script, token: str, project: Path) -> None:
+def test_images_by_the_v1_names(script: Script, token: str, project: Path, made: list[str]) -> None:
     gear.need_engine()
     script.env.update({"ATELIER_TOKEN": token, "BASE": gear.test_image()})
     (project / "images.py").write_text(IMAGES)
@@ -420,7 +435,8 @@ def test_images_by_the_v1_names(script: Script, token: str, project: Path) -> No
         "-m", "atelier", "computetarget", "attach", "--name", "box", "--type", "docker", "--memory", "2g", cwd=project
     )
     done = script("images.py", cwd=project, timeout=400)
-    assert "built-in-the-image" in done.stdout and "True\n" in done.stdout
+    made += re.findall(r"^IMAGE (\S+)$", done.stdout, re.M)
+    assert made and "built-in-the-image" in done.stdout and "True\n" in done.stdout
     assert "first [] from-an-option" in done.stdout and f"MEMORY {200 << 20}" in done.stdout
     assert "is not used on local" in done.stderr and "LOCAL Completed" in done.stdout
     assert "BAD Environment bad:1 could not be built" in done.stdout and "9" in done.stdout.split("BAD")[1]

@@ -161,9 +161,11 @@ def settle_key(
     data: dict[str, Any],
     expected: str | None = None,
     ask: Callable[[str], str] | None = None,
+    way_out: str = "",
 ) -> dict[str, Any]:
     """Have the host key confirmed that the machine shows: asked for at a terminal, else ComputeTargetException says how
-    it can be done. Where another key was ``expected``, or confirmed before, nobody is asked."""
+    it can be done (``way_out``, where the caller knows better). Where another key was ``expected``, or confirmed
+    before, nobody is asked."""
     key = unconfirmed(data)
     if key is None:
         return data
@@ -183,10 +185,9 @@ def settle_key(
         answer = (ask or _ask)("Is that the machine's own key? [y/N] ")
         if answer.strip().lower() in ("y", "yes"):
             return confirm(workspace, name, key["fingerprint"])
-        raise ComputeTargetException(
-            f"The host key was not confirmed, and nothing was sent to the machine. The target {name} waits; "
-            f"`atelier computetarget detach {name}` takes it away."
-        )
+        raise ComputeTargetException("The host key was not confirmed, and nothing was sent to the machine.")
+    if way_out:
+        raise ComputeTargetException(f"{words}\n{way_out % key}")
     raise ComputeTargetException(
         f"{words}\nCompare them. Nothing is sent to the machine before the key is confirmed: on {data.get('url')}, "
         f"with `atelier computetarget confirm {name} --host-key {key['fingerprint']}`, or beforehand with "

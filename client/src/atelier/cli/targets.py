@@ -18,6 +18,10 @@ from atelier.exceptions import ComputeTargetException, UserErrorException
 from atelier.transport import segment
 
 TYPES = ("remotedocker", "localdocker", "docker", "local", "cluster", "kubernetes")
+_WAY_OUT = (
+    "Compare them, and say the same again with --host-key %(fingerprint)s. Nothing is sent to the machine before its "
+    "key is confirmed; --yes trusts it unseen."
+)
 _LATER = {"cluster": "Spark clusters", "kubernetes": "Kubernetes clusters"}
 
 
@@ -110,7 +114,7 @@ def _settled(workspace: Any, data: dict[str, Any], expected: str | None, *, yes:
             project.say(f"Trusted unseen: {key['type']} {key['fingerprint']}")
             data = attaching.confirm(workspace, data["name"], key["fingerprint"])
         elif key:
-            data = attaching.settle_key(workspace, data, expected)
+            data = attaching.settle_key(workspace, data, expected, way_out=_WAY_OUT)
         elif data["state"] == "Creating":
             time.sleep(0.3)
             data = workspace._call("GET", f"targets/{segment(data['name'])}")
