@@ -29,7 +29,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from studio.bootstrap import broker
+from studio.bootstrap import broker, gate
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVICES = ("valkey", "daphne", "worker", "beat")
@@ -146,7 +146,8 @@ class Stack:
             "worker": "celery -A studio worker --pool threads -c 4 -l INFO --without-gossip --without-mingle",
             "beat": f"celery -A studio beat -s {self.data}/celerybeat-schedule --pidfile=",
         }[name]
-        return [sys.executable, "-m", *arguments.split()]
+        command = [sys.executable, "-m", *arguments.split()]
+        return [*command, *gate.daphne_arguments(self.data.resolve())] if name == "daphne" else command
 
     def log(self, name: str) -> str:
         """What a service has written since it was last started."""

@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from studio.bootstrap import gate
 from studio.bootstrap.console import SetupError, fail, say
 from studio.bootstrap.packages import ROOT
 from studio.bootstrap.services import Place, answers, commands
@@ -50,7 +51,7 @@ def _serve(name: str) -> None:
     place = _place()
     (place.data / "run").mkdir(parents=True, exist_ok=True)
     alive_file("role").write_text(name)
-    command = commands(place)[name]
+    command = [*commands(place)[name], *(gate.daphne_arguments(place.data) if name == "web" else [])]
     os.chdir(ROOT)
     os.execv(command[0], command)  # noqa: S606 - our own interpreter with our own arguments
 

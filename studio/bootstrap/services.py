@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from studio.bootstrap import broker, processes
+from studio.bootstrap import broker, gate, processes
 from studio.bootstrap.console import SetupError, disk_check, explain, fail, say, step
 from studio.bootstrap.packages import ROOT
 from studio.bootstrap.processes import Process
@@ -85,7 +85,7 @@ class Services:
         (self.place.data / "run" / f"{name}.ready").unlink(missing_ok=True)
         with log.open("ab") as output:
             self.children[name] = subprocess.Popen(
-                self.commands[name],
+                [*self.commands[name], *(gate.daphne_arguments(self.place.data) if name == "web" else [])],
                 cwd=ROOT,
                 env=_environment(self.place),
                 stdin=subprocess.DEVNULL,

@@ -29,10 +29,13 @@ from django.db import DatabaseError, close_old_connections, connection
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from studio.bootstrap import gate
+
 BODY_FILE = "atelier.body"  # in the scope: the request's body, an open file at its start
 SPOOL_BYTES = 100_000  # smaller bodies go the usual way, in memory
 SEND_BYTES = 1 << 20
 READ_BYTES = 1 << 19
+PROXY_HEADERS = (b"x-forwarded-", b"x-real-ip", b"forwarded", b"via")  # what proxies say of whom they speak for
 THREADS = 96  # requests at the same moment; most of them wait, such as those that follow a log
 
 
@@ -183,6 +186,8 @@ def install() -> None:
     create_application, reply = server.Server.create_application, server.Server.handle_reply
 
     def create(self: Any, protocol: Any, scope: dict[str, Any]) -> Any:
+        if came_by_gate(protocol):
+            as_if_direct(scope)
         if isinstance(protocol, _Flow):
             protocol.hand_over(scope)
         return create_application(self, protocol, scope)
@@ -195,6 +200,22 @@ def install() -> None:
     http_protocol.WebRequest = type("FlowRequest", (_Flow, http_protocol.WebRequest), {})
     server.Server.create_application = create
     server.Server.handle_reply = handle_reply
+
+
+def came_by_gate(protocol: Any) -> bool:
+    """Whether a request or websocket of Daphne's came to a socket of ``studio.bootstrap.gate``."""
+    transport = getattr(protocol, "transport", None) or getattr(protocol, "channel", None)
+    name = getattr(transport.getHost(), "name", None) if transport is not None else None
+    return name is not None and Path(os.fsdecode(name)).parent == gate.folder(settings.ATELIER_DATA)
+
+
+def as_if_direct(scope: dict[str, Any]) -> None:
+    """What comes by the gate is from a container, which could say of itself that it is a proxy that we trust. It has no
+    address, and came by the scheme that people use: behind a proxy with TLS it would be sent there for ever."""
+    scope["headers"] = [(name, value) for name, value in scope["headers"] if not name.startswith(PROXY_HEADERS)]
+    scope["client"], scope["root_path"] = None, ""
+    if settings.HTTPS and scope["type"] == "http":
+        scope["scheme"] = "https"
 
 
 class _Flow:

@@ -15,12 +15,14 @@ from typing import IO, Any, Callable, Iterable, Mapping, Union
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from atelier import gate
 from atelier._version import VERSION
 from atelier.exceptions import AuthenticationException, ServiceException, StudioUnreachable
 
 Body = Union[bytes, IO[bytes], Iterable[bytes], None]
 
 RETRIES = 5
+GATE_RETRIES = 10  # connections, 25 s in all: the studio may just be starting again
 _PASSING = frozenset({429, 502, 503, 504})
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _PIECE = 1 << 20
@@ -58,6 +60,7 @@ class Transport:
         self._secure = parts.scheme == "https"
         self._host, self._port = parts.hostname, parts.port or (443 if self._secure else 80)
         self._prefix = parts.path.rstrip("/")
+        self._gate = gate.folder(self.endpoint)
         self._token = token
         self._local = threading.local()
         self._proxy = _proxy_for(parts.scheme, self._host)
@@ -143,8 +146,9 @@ class Transport:
         repeatable = method in _REPEATABLE or "Idempotency-Key" in headers
         start = body.tell() if hasattr(body, "tell") else None  # type: ignore[union-attr]
         rewindable = body is None or isinstance(body, bytes) or start is not None
-        for attempt in range(1, retries + 1):
-            last, sent = attempt == retries, False
+        connects = GATE_RETRIES if self._gate and retries >= RETRIES else retries
+        for attempt in range(1, connects + 1):
+            last, sent = attempt >= retries, False
             if start is not None:
                 body.seek(start)  # type: ignore[union-attr]
             try:
@@ -154,6 +158,7 @@ class Transport:
                 found = connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
                 self.close()
+                last = last if sent else attempt == connects
                 if last or (sent and not (repeatable and rewindable)):
                     raise StudioUnreachable(self._no_answer(error)) from error
             except BaseException:  # Ctrl-C in mid-request: nothing else can be asked on this connection
@@ -172,6 +177,8 @@ class Transport:
 
     def _no_answer(self, error: Exception) -> str:
         reason = str(error) or type(error).__name__
+        if self._gate:
+            return f"The studio at {self.endpoint} does not answer ({reason}). {gate.why(self._gate)}"
         return f"The studio at {self.endpoint} does not answer ({reason}). Is it running, and is this its address?"
 
     def _connection(self, timeout: float | None) -> http.client.HTTPConnection:
@@ -188,6 +195,11 @@ class Transport:
         return connection
 
     def _open(self, wait: float) -> http.client.HTTPConnection:
+        if self._gate:
+            through = gate.connect(self._gate, self._host, self._port, self._secure, wait, _BLOCK)
+            if through is not None:
+                return through
+            wait = min(wait, gate.NETWORK_S)
         host, port = (self._proxy or (self._host, self._port))[:2]
         connection: http.client.HTTPConnection
         if self._secure:
@@ -204,7 +216,9 @@ class Transport:
         return connection
 
     def _absolute(self, target: str) -> str:
-        return f"http://{self._host}:{self._port}{target}" if self._proxy and not self._secure else target
+        connection = getattr(self._local, "connection", None)
+        direct = not self._proxy or self._secure or isinstance(connection, gate.Connection)
+        return target if direct else f"http://{self._host}:{self._port}{target}"
 
 
 def failure(status: int, body: bytes, headers: Mapping[str, str], what: str) -> Exception:

@@ -1,0 +1,85 @@
+"""The studio's gate on a machine behind SSH: a socket there that leads, over the one connection, to a web process here.
+
+Containers see the folder ``<base>/gate``. Each process and connection of ours listens there under a name of its own,
+made again after every reconnection; those of connections that are over are taken away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import shlex
+from typing import Any
+
+import asyncssh
+from django.conf import settings
+
+from compute.drivers.ssh import Link
+from compute.drivers.ssh_login import SshProblem
+from studio.bootstrap import gate
+
+log = logging.getLogger(__name__)
+
+OPEN, CLOSED, ABSENT = "open", "closed", "absent"  # closed: no socket is let through; absent: no folder either
+MAKE_S = 20.0
+WAIT_S = 20.0  # for a web process that is just starting again
+PAUSE_S = 0.5
+
+# A server leaves its sockets when a connection ends; the kernel lists the paths that somebody listens on.
+MAKE = """
+umask 077
+mkdir -p -- {place} && chmod 700 {place} && cd {place} || exit 9
+[ -r /proc/net/unix ] || exit 0
+for s in *.sock; do
+  if [ -S "$s" ] && ! grep -qF "/$s" /proc/net/unix; then rm -f -- "$s"; fi
+done
+exit 0
+"""
+
+
+def keep(link: Link, base: str) -> str:
+    """OPEN, CLOSED or ABSENT. Made where this connection has none yet; else it costs nothing. Raises SshProblem."""
+    made = link.memo.get(f"gate-{base}")
+    if made is not None and made.done() and not made.cancelled():
+        return str(made.result())
+    return link.call(lambda connection: _once(link, connection, base), MAKE_S)
+
+
+async def _once(link: Link, connection: asyncssh.SSHClientConnection, base: str) -> str:
+    """Those who come at the same time wait for the same attempt."""
+    name = f"gate-{base}"
+    made = link.memo.get(name)
+    if made is None or made.cancelled():
+        made = link.memo[name] = asyncio.ensure_future(_make(link, connection, f"{base}/gate"))
+    return str(await asyncio.shield(made))
+
+
+async def _make(link: Link, connection: asyncssh.SSHClientConnection, place: str) -> str:
+    """Whatever goes wrong: it is not tried again over this connection, and costs no unit its looks."""
+    made = ABSENT
+    try:
+        async with asyncio.timeout(MAKE_S / 2):
+            done = await link.sessions.run(connection, MAKE.format(place=shlex.quote(place)))
+            if done.code == 0:
+                made = CLOSED
+                await connection.create_unix_server(lambda: _lead(connection), f"{place}/{secrets.token_hex(4)}.sock")
+                made = OPEN
+    except (asyncssh.Error, OSError, SshProblem) as error:
+        log.info("no gate at %s: %s", link.login, error)
+    return made
+
+
+async def _lead(connection: asyncssh.SSHClientConnection) -> Any:
+    """A connection to a web process here, the newest first, for one that came through the socket there."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + WAIT_S
+    while True:
+        for path in gate.sockets(gate.folder(settings.ATELIER_DATA)):
+            try:
+                return await connection.forward_unix_connection(path)
+            except asyncssh.ChannelOpenError:
+                continue
+        if loop.time() > end or connection.is_closed():
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, "The studio's web process does not listen")
+        await asyncio.sleep(PAUSE_S)
