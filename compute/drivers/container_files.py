@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from django.conf import settings
 from django.utils.translation import gettext as _
 
 from compute.client_library import client_library
@@ -26,10 +27,12 @@ from compute.drivers.unit_folder import lay_out, read_json, write_atomic
 from compute.shim import mounts as shield
 from compute.shim import supervisor
 from compute.spec import UnitSpec
+from studio.bootstrap import gate
 from studio.lib import storage
 from studio.lib.errors import Invalid
 
 SHIM_PLACE = "/opt/atelier/shim"  # in the container
+GATE_PLACE = "/opt/atelier/gate"
 STREAMS = ("stdout.log", "events.jsonl")
 
 
@@ -95,6 +98,11 @@ class ContainerFiles(Protocol):
     def binds(self, spec: UnitSpec) -> list[Bind]:
         """What the unit's container mounts: its folder at ``place``, shim, client library, and data that its inputs
         lead to. After ``lay_out``. Refused where the engine's machine has no such folder."""
+        ...
+
+    def gate(self) -> str:
+        """The folder of the engine's machine through whose sockets containers reach the studio; empty where there can
+        be none."""
         ...
 
     def user(self) -> tuple[int, int, list[int]]:
@@ -247,6 +255,9 @@ class LocalFiles:
         library = client_library()
         if library is not None:
             found.append(self._own(library.resolve(), str(library.resolve())))
+        sockets = self.gate()
+        if sockets:
+            found.append(Bind(sockets, GATE_PLACE, read_only=True))
         for folder in linked_folders(unit):
             found += [self._own(Path(each), each) for each in [folder, *mounted_below(folder)]]
         found += self._outside(unit, spec.inputs)
@@ -268,6 +279,14 @@ class LocalFiles:
                     source = absolute_tree(unit, item["name"])
                 found.append(self._own(source, os.path.normpath(wanted)))
         return found
+
+    def gate(self) -> str:
+        place = gate.folder(settings.ATELIER_DATA)
+        try:
+            gate.make(place)
+            return str(self._translate(str(place.resolve())))
+        except (OSError, Refused):
+            return ""
 
     def user(self) -> tuple[int, int, list[int]]:
         gid = os.getgid()

@@ -13,7 +13,7 @@ from docker.types import DeviceRequest, LogConfig, Mount
 from compute import resources
 from compute.drivers.base import Refused
 from compute.drivers.container_fields import DEFAULT_PIDS, DEFAULT_SHM
-from compute.drivers.container_files import SHIM_PLACE, Bind
+from compute.drivers.container_files import GATE_PLACE, SHIM_PLACE, Bind
 from compute.spec import UnitSpec
 from studio.lib.errors import Invalid
 
@@ -170,6 +170,7 @@ def create_arguments(
     """
     uid, gid, groups = user
     python = spec.python or PYTHON
+    gate = {"ATELIER_GATE": GATE_PLACE} if any(bind.target == GATE_PLACE for bind in binds) else {}
     container = {
         "image": image,
         "name": container_name(spec.key),
@@ -177,7 +178,7 @@ def create_arguments(
         "command": ["--foreground", place],
         "user": f"{uid}:{gid}",
         "working_dir": f"{place}/code",
-        "environment": {"HOME": "/tmp", "USER": "atelier", "LOGNAME": "atelier"},  # noqa: S108 - the container's own
+        "environment": {"HOME": "/tmp", "USER": "atelier", "LOGNAME": "atelier", **gate},  # noqa: S108 - its own /tmp
         "labels": labels(spec, installation),
         "healthcheck": {"test": ["NONE"]},
         "stop_signal": "SIGTERM",

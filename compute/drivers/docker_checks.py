@@ -60,6 +60,7 @@ def facts(driver: DockerDriver) -> dict[str, Any]:
         "cpus": info.get("NCPU"),
         "memory_bytes": info.get("MemTotal"),
         "gpus": driver._files.gpus(),
+        "gate": bool(driver._files.gate()),
         "gpu_runtime": has_gpu_runtime(driver, info),
         "runtimes": sorted(name for name in info.get("Runtimes") or {} if "/" not in name and "." not in name),
         "disk_free_bytes": disk_free(driver, info),

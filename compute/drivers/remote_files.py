@@ -20,9 +20,9 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from compute.client_library import client_library
-from compute.drivers import remote_host
+from compute.drivers import remote_gate, remote_host
 from compute.drivers.base import NotFound, Unreachable
-from compute.drivers.container_files import SHIM_PLACE, STREAMS, Bind, LocalFiles, Look, shim_library
+from compute.drivers.container_files import GATE_PLACE, SHIM_PLACE, STREAMS, Bind, LocalFiles, Look, shim_library
 from compute.drivers.remote_fetch import DONE, safe_key
 from compute.drivers.remote_push import push
 from compute.drivers.remote_tree import close_streams, read_piece
@@ -93,6 +93,9 @@ class RemoteFiles:
         library = client_library()
         if library is not None:
             found.append(Bind(f"{self.base}/lib/{library.name}", str(library.resolve()), read_only=True))
+        sockets = self.gate()
+        if sockets:
+            found.append(Bind(sockets, GATE_PLACE, read_only=True))
         for item in spec.inputs:
             wanted = str(item.get("path_on_compute") or "")
             if wanted.startswith("/") and item.get("mode") != "direct":
@@ -259,6 +262,9 @@ class RemoteFiles:
 
     def host(self) -> remote_host.Host:
         return remote_host.probe(self.link)
+
+    def gate(self) -> str:
+        return f"{self.base}/gate" if remote_gate.keep(self.link, self.base) != remote_gate.ABSENT else ""
 
     def user(self) -> tuple[int, int, list[int]]:
         host = self.host()

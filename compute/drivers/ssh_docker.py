@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from django.utils.translation import gettext, gettext_lazy
 from docker import APIClient
 
-from compute.drivers import container_fields, containers, docker_checks, engine, remote_fetch, remote_host
+from compute.drivers import container_fields, containers, docker_checks, engine, remote_fetch, remote_gate, remote_host
 from compute.drivers.base import DriverError, HostKeyUnknown, NotFound, Refused, Unreachable
 from compute.drivers.docker import DockerDriver
 from compute.drivers.engine import asking
@@ -22,7 +22,7 @@ from compute.drivers.remote_files import RemoteFiles
 from compute.drivers.ssh import Link, Login, link
 from compute.drivers.ssh_login import SshProblem
 from compute.installation import installation_id
-from compute.spec import FormField, Handle, Problem
+from compute.spec import FormField, Handle, Observation, Problem
 
 LAST_WORDS_S = 5
 
@@ -182,9 +182,15 @@ class RemoteDockerDriver(DockerDriver):
 
     def facts(self) -> dict[str, Any]:
         host = remote_host.probe(self.link)
-        return {**docker_checks.facts(self), "user": host.user, "folder": self._base()}
+        gate = remote_gate.keep(self.link, self._base()) == remote_gate.OPEN
+        return {**docker_checks.facts(self), "user": host.user, "folder": self._base(), "gate": gate}
 
     # The bytes.
+
+    def observe(self, handles: Sequence[Handle]) -> dict[str, Observation]:
+        if handles:
+            remote_gate.keep(self.link, self._base())  # again after every reconnection
+        return super().observe(handles)
 
     def fetch(self, handle: Handle, *, final: bool = False) -> bool:
         key = handle.key
