@@ -19,6 +19,7 @@ from typing import Any
 
 from bench import live_log
 from bench._docker import attach, docker_stack
+from bench._ssh import ssh_target
 from tests.stack import Stack, wait_until
 
 SUBMIT = """
@@ -54,7 +55,13 @@ def _local(stack: Stack) -> Any:
     yield
 
 
-PLACES = [Place("local-docker", 300.0, _local)]
+@contextlib.contextmanager
+def _over_ssh(stack: Stack) -> Any:
+    with ssh_target(stack, "ssh-docker"):
+        yield
+
+
+PLACES = [Place("local-docker", 300.0, _local), Place("ssh-docker", 700.0, _over_ssh)]
 
 
 def _submit(stack: Stack, folder: Path, place: Place, script: str) -> str:

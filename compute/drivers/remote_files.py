@@ -27,6 +27,7 @@ from compute.drivers.remote_fetch import DONE, safe_key
 from compute.drivers.remote_push import push
 from compute.drivers.remote_tree import close_streams, read_piece
 from compute.drivers.ssh import Link
+from compute.drivers.unit_folder import read_json
 from compute.spec import UnitSpec
 from studio.lib import storage
 
@@ -70,17 +71,23 @@ class RemoteFiles:
         if self._there(spec.key):
             return
         self.own.lay_out(spec)
-        push(self.link, self.base, spec.key, self.local(spec.key), self._libraries())
+        push(self.link, self.base, spec.key, self.local(spec.key), self._libraries(spec.key))
 
     def _there(self, key: str) -> bool:
         place = shlex.quote(self.host_path(key))
-        libraries = " ".join(f"-a -d {shlex.quote(f'{self.base}/lib/{each.name}')}" for each in self._libraries())
+        libraries = " ".join(f"-a -d {shlex.quote(f'{self.base}/lib/{each.name}')}" for each in self._libraries(key))
         return self.link.ask(f"[ -e {place}/spec.json {libraries} ] && echo yes").strip() == b"yes"
 
-    @staticmethod
-    def _libraries() -> list[Path]:
-        library = client_library()
+    def _libraries(self, key: str) -> list[Path]:
+        library = self._client(key)
         return [shim_library(), *([library] if library is not None else [])]
+
+    def _client(self, key: str) -> Path | None:
+        """The client that the unit was laid out with; it may have changed since."""
+        laid = read_json(self.local(key) / "spec.json")
+        if laid is None:
+            return client_library()
+        return Path(laid["lib"]) if laid.get("lib") else None
 
     def binds(self, spec: UnitSpec) -> list[Bind]:
         there, here = self.host_path(spec.key), self.place(spec.key)
@@ -90,7 +97,7 @@ class RemoteFiles:
             *(Bind(f"{there}/{name}", f"{here}/{name}") for name in STREAMS),
             Bind(f"{self.base}/lib/{shim_library().name}", SHIM_PLACE, read_only=True),
         ]
-        library = client_library()
+        library = self._client(spec.key)
         if library is not None:
             found.append(Bind(f"{self.base}/lib/{library.name}", str(library.resolve()), read_only=True))
         sockets = self.gate()
@@ -111,10 +118,8 @@ class RemoteFiles:
         folder = shlex.quote(self.host_path(key))
         # Through the shell's input, not in a command that others on the machine could see.
         text = shlex.quote(json.dumps(value))
-        line = (
-            f"if [ -d {folder} ]; then (umask 077; LC_ALL=C; printf %s {text} >{fresh} && mv -f {fresh} {place}) 2>&1 "
-            f"&& echo written; rm -f {fresh}; else echo absent; fi"
-        )
+        keep = f"printf %s {text} | LC_ALL=C cat >{fresh} && mv -f {fresh} {place}"
+        line = f"if [ -d {folder} ]; then (umask 077; {keep}) 2>&1 && echo written; rm -f {fresh}; else echo absent; fi"
         if len(line) < RECORD_LIMIT:
             said = self.link.ask(line).decode("utf-8", "replace").strip()
         else:

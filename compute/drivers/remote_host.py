@@ -177,7 +177,7 @@ def folder_problems(link: Link, folder: str) -> list[Problem]:
     place = shlex.quote(folder)
     words: dict[str, Any] = {"folder": folder, "host": link.login, "user": link.login.username}
     done = link.run(
-        f"umask 077\nmkdir -p -- {place}/units {place}/lib && cd {place} && echo written >.check.$$ && rm -f .check.$$"
+        f"umask 077\nmkdir -p -- {place}/units {place}/lib && cd {place} && LC_ALL=C date >.check.$$ && rm -f .check.$$"
         f" || exit 9\n[ -x . ] && echo fine"
     )
     if done.out.strip() != b"fine":

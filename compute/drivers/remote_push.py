@@ -28,9 +28,12 @@ CHUNK = 256 << 10
 SCRIPT = """
 umask 077
 cd {base} 2>/dev/null || {{ mkdir -p -- {base}/units {base}/lib && cd {base}; }} || exit 9
-for l in {libraries}; do if [ -d "lib/$l" ]; then echo have; else echo need; fi; done
-if [ -e units/{key}/spec.json ]; then echo have; exit 0; fi
-if [ -d units/.{key} ]; then echo part; else echo need; fi
+n=
+for l in {libraries}; do if [ -d "lib/$l" ]; then echo have; else echo need; n=1; fi; done
+if [ -e units/{key}/spec.json ]; then
+  echo have
+  [ -n "$n" ] || exit 0
+elif [ -d units/.{key} ]; then echo part; else echo need; fi
 tar -xpof - || exit 8
 for l in {libraries}; do
   if [ -d "lib/.$l.{mark}" ]; then mv -T "lib/.$l.{mark}" "lib/$l" 2>/dev/null || rm -rf "lib/.$l.{mark}"; fi
@@ -79,13 +82,13 @@ def push(link: Link, base: str, key: str, local: Path, libraries: Sequence[Path]
     )  # fmt: skip
     with link.pipe(script) as pipe:
         state = [pipe.read_line().strip() for _name in [*names, key]]
-        if state and state[-1] == b"have":
+        if set(state) == {b"have"}:
             return
         if b"" not in state:
             there = _partial(link, f"{base}/units/.{key}") if state[-1] == b"part" else {}
             needed = [library for library, word in zip(libraries, state, strict=False) if word == b"need"]
             try:
-                _send(pipe, key, mark, local, needed, there)
+                _send(pipe, key, mark, local if state[-1] != b"have" else None, needed, there)
             except BrokenPipeError:
                 pass  # it says why at its end
             except FileNotFoundError as error:
@@ -108,7 +111,7 @@ def _partial(link: Link, folder: str) -> dict[str, tuple[int, int]]:
 
 
 def _send(
-    pipe: Pipe, key: str, mark: str, local: Path, libraries: Sequence[Path], there: dict[str, tuple[int, int]]
+    pipe: Pipe, key: str, mark: str, local: Path | None, libraries: Sequence[Path], there: dict[str, tuple[int, int]]
 ) -> None:
     stream = _Stream(pipe)
     options = {"format": tarfile.GNU_FORMAT, "encoding": "utf-8", "errors": "surrogateescape", "bufsize": CHUNK}
@@ -116,9 +119,10 @@ def _send(
         for library in libraries:
             for name, path in _tree(library, library.name, library.resolve(), follow=False):
                 _add(tar, f"lib/.{library.name}.{mark}{name[len(library.name) :]}", path)
-        _folder(tar, f"units/.{key}")
-        root = local.resolve()
-        for top in SENT:
+        if local is not None:
+            _folder(tar, f"units/.{key}")
+        root = local.resolve() if local is not None else Path()
+        for top in SENT if local is not None else ():
             if not os.path.lexists(root / top):
                 continue
             for name, path in _tree(root / top, top, root, follow=top == "inputs"):

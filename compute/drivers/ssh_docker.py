@@ -162,13 +162,16 @@ class RemoteDockerDriver(DockerDriver):
         try:
             self.link.connect(fresh=True)
             host = remote_host.probe(self.link, fresh=True)
+            problem = remote_host.engine_problem(self.link, host)
+            if problem is not None:
+                self.link.close()  # what groups a user is in is seen at a new login alone
+                self.link.connect(fresh=True)
+                problem = remote_host.engine_problem(self.link, remote_host.probe(self.link, fresh=True))
         except HostKeyUnknown:
             raise
         except SshProblem as error:
             return [Problem(error.code, str(error), error.hint, error.field, stops=True)]
-        problem = remote_host.engine_problem(self.link, host)
         if problem is not None:
-            self.link.close()  # what groups a user is in is seen at a new login alone
             return [problem]
         try:
             return self._check_folder()
@@ -177,8 +180,11 @@ class RemoteDockerDriver(DockerDriver):
 
     def _check_folder(self) -> list[Problem]:
         problems = remote_host.folder_problems(self.link, self._base())
-        # Without room, the engine has nothing to look at.
-        return problems or docker_checks.check(self)
+        if problems:
+            return problems  # without room, the engine has nothing to look at
+        with contextlib.suppress(NotFound, Refused):
+            self._engine()  # its socket may not be led to, which has its own way out
+        return docker_checks.check(self)
 
     def facts(self) -> dict[str, Any]:
         host = remote_host.probe(self.link)

@@ -236,7 +236,7 @@ def test_run_is_canceled_while_the_machine_is_away(runs: FarRuns) -> None:
 
 @pytest.fixture
 def small_disk(user: User) -> Iterator[Path]:
-    place = user.home / "small"
+    place = user.home / f"small-{time.monotonic_ns()}"
     place.mkdir()
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size=1100m,uid={user.uid},mode=700", "tmpfs", str(place)], check=True
