@@ -142,6 +142,14 @@ def test_what_changed_of_a_target_comes_with_the_next_poll_and_only_then(team, o
     assert part.count("hx-swap-oob") == 4 and "<html" not in part
 
 
+def test_what_a_machine_says_of_itself_cannot_disguise_itself(team, owner):
+    attached(
+        team, facts={"system": "Deb\u202eian <b>"}, problems=[{"code": "disk", "message": "\u202efull", "hint": ""}]
+    )
+    html = owner.get("/w/main/compute/gpu/").content.decode()
+    assert "\u202e" not in html and "U+202E" in html and "&lt;b&gt;" in html
+
+
 def test_detaching_says_how_many_live_and_cancels_them_where_asked(team, owner, machine):
     target = attached(team)
     here = {"target": target, "workspace": team.workspace}
