@@ -26,10 +26,11 @@ MAKE_S = 20.0
 WAIT_S = 20.0  # for a web process that is just starting again
 PAUSE_S = 0.5
 
-# A server leaves its sockets when a connection ends; the kernel lists the paths that somebody listens on.
+# A server leaves its sockets when a connection ends; the kernel lists the paths that somebody listens on. ``far`` tells
+# the client that the studio does not share this machine's files.
 MAKE = """
 umask 077
-mkdir -p -- {place} && chmod 700 {place} && cd {place} || exit 9
+mkdir -p -- {place} && chmod 700 {place} && cd {place} && : >far || exit 9
 [ -r /proc/net/unix ] || exit 0
 for s in *.sock; do
   if [ -S "$s" ] && ! grep -qF "/$s" /proc/net/unix; then rm -f -- "$s"; fi

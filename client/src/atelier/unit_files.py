@@ -26,6 +26,18 @@ def place(unit: str, name: str) -> str:
     return os.path.join(unit, name if name.startswith(("outputs/", "logs/")) else "artifacts/" + name)
 
 
+def model_file(unit: str, name: str) -> tuple[str, str] | None:
+    """(artifact path, place) of the file or folder that ``register_model(model_path=name)`` means, None where there is
+    none: among the files of the run, else beside the script, where samples of v1 save it."""
+    first = os.path.join(unit, name) if name in ("outputs", "logs") else place(unit, name)
+    if os.path.exists(first):
+        return name, first
+    for beside in (name[len("outputs/") :] if name.startswith("outputs/") else name, name):
+        if os.path.exists(os.path.join(unit, "code", beside)):
+            return "outputs/" + beside, os.path.join(unit, "code", beside)
+    return None
+
+
 def keep(unit: str, name: str, source: str) -> str:
     """Copy ``source`` to its place, appearing there whole; gives the artifact path. Raises UserErrorException."""
     import shutil
