@@ -22,6 +22,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from compute.client_library import client_library
+from compute.data.places import DATASETS_FILE
 from compute.drivers.base import NotFound, Refused, Unreachable
 from compute.drivers.unit_folder import lay_out, read_json, write_atomic
 from compute.shim import mounts as shield
@@ -149,6 +150,15 @@ def linked_folders(unit: Path) -> list[str]:
     return found
 
 
+def read_folders(unit: Path) -> list[str]:
+    """The folders of this machine that the client reads by itself, for inputs that are neither mounted nor copied."""
+    known = read_json(unit / DATASETS_FILE) or {}
+    if not any(item.get("mode") == "direct" for item in (known.get("inputs") or {}).values()):
+        return []
+    roots = [store.get("root") for store in (known.get("stores") or {}).values()]
+    return [os.path.realpath(root) for root in roots if root]
+
+
 def mounted_below(folder: str, table: str = "/proc/self/mountinfo") -> list[str]:
     """Disks mounted within a folder: a read-only mount of the folder alone would leave them writable."""
     found = []
@@ -258,7 +268,7 @@ class LocalFiles:
         sockets = self.gate()
         if sockets:
             found.append(Bind(sockets, GATE_PLACE, read_only=True))
-        for folder in linked_folders(unit):
+        for folder in [*linked_folders(unit), *read_folders(unit)]:
             found += [self._own(Path(each), each) for each in [folder, *mounted_below(folder)]]
         found += self._outside(unit, spec.inputs)
         return list({bind.target: bind for bind in found}.values())

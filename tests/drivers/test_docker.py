@@ -311,6 +311,17 @@ class TestDockerDriver(DriverContract):
         laying.link_files(storage.unit_directory(spec.key), "data", files)
         assert self.text_of(driver, spec) == "one\ndeep/two\n"
 
+    def test_folders_that_the_client_reads_by_itself(self, unit: Callable[..., UnitSpec], tmp_path: Path) -> None:
+        (tmp_path / "store").mkdir()
+        (tmp_path / "store" / "table.csv").write_text("a,b\n")
+        known = {"inputs": {"x": {"mode": "direct"}}, "stores": {"main": {"root": str(tmp_path / "store")}}}
+        spec = unit(f"cat {tmp_path}/store/table.csv; echo x > {tmp_path}/store/more")
+        folder = storage.unit_directory(spec.key)
+        folder.mkdir(parents=True)
+        (folder / "datasets.json").write_text(json.dumps(known))
+        assert self.text_of(DockerDriver({}, {}), spec).startswith("a,b\n")
+        assert not (tmp_path / "store" / "more").exists()
+
     def test_volumes(self, unit: Callable[..., UnitSpec], tmp_path: Path, settings: Any) -> None:
         for name in ("open", "shut"):
             (tmp_path / name).mkdir()
