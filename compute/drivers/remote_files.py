@@ -175,8 +175,8 @@ class RemoteFiles:
         units = shlex.quote(f"{self.base}/units")
         # What a run made unwritable is its own all the same.
         self.link.run(
-            f"cd {units} 2>/dev/null || exit 0\nrm -rf {key} .{key} 2>/dev/null && exit 0\n"
-            f"chmod -R u+rwx {key} 2>/dev/null; rm -rf {key} .{key}",
+            f"cd {units} 2>/dev/null || exit 0\nrm -rf {key} .{key}.* 2>/dev/null && exit 0\n"
+            f"chmod -R u+rwx {key} 2>/dev/null; rm -rf {key} .{key}.*",
             timeout=600,
         )
         self.link.memo.pop(f"beat-{key}", None)

@@ -24,22 +24,34 @@ SENT = ("code", "inputs", "outputs", "logs", "artifacts", "produced", "spec.json
 CHUNK = 256 << 10
 
 # Nothing is seen at its place before it is whole: a library, and a unit too, is unpacked beside it and then renamed.
-# What was cut short is gone on with: files that are there with their size and time are not sent again.
+# What was cut short is gone on with: files that are there with their size and time are not sent again. The folder is
+# taken over under another name then, so that a tar which still empties its pipe cannot write into what is sent now; and
+# whoever finds at the end that its folder was taken leaves the rest to the other.
 SCRIPT = """
 umask 077
 cd {base} 2>/dev/null || {{ mkdir -p -- {base}/units {base}/lib && cd {base}; }} || exit 9
 n=
 for l in {libraries}; do if [ -d "lib/$l" ]; then echo have; else echo need; n=1; fi; done
+w=units/.{key}.{mark}
 if [ -e units/{key}/spec.json ]; then
   echo have
   [ -n "$n" ] || exit 0
-elif [ -d units/.{key} ]; then echo part; else echo need; fi
+else
+  for o in units/.{key}.*; do [ -d "$o" ] && mv "$o" "$w" 2>/dev/null && break; done
+  if [ -d "$w" ]; then echo part; else mkdir "$w" || exit 8; echo need; fi
+  : >"$w/.sent-{mark}" || exit 8
+fi
 tar -xpof - || exit 8
 for l in {libraries}; do
   if [ -d "lib/.$l.{mark}" ]; then mv -T "lib/.$l.{mark}" "lib/$l" 2>/dev/null || rm -rf "lib/.$l.{mark}"; fi
 done
-[ -e units/{key} ] || for f in {streams}; do : >>units/.{key}/$f; done
-[ -e units/{key} ] || mv -T units/.{key} units/{key} || exit 7
+if [ ! -e units/{key}/spec.json ]; then
+  [ -e "$w/.sent-{mark}" ] || {{ echo "it is being sent by another process" >&2; exit 6; }}
+  rm -f "$w"/.sent-*
+  for f in {streams}; do : >>"$w/$f" || exit 8; done
+  mv -T "$w" units/{key} || exit 7
+fi
+rm -rf units/.{key}.*
 echo done
 """
 
@@ -85,7 +97,7 @@ def push(link: Link, base: str, key: str, local: Path, libraries: Sequence[Path]
         if set(state) == {b"have"}:
             return
         if b"" not in state:
-            there = _partial(link, f"{base}/units/.{key}") if state[-1] == b"part" else {}
+            there = _partial(link, f"{base}/units/.{key}.{mark}") if state[-1] == b"part" else {}
             needed = [library for library, word in zip(libraries, state, strict=False) if word == b"need"]
             try:
                 _send(pipe, key, mark, local if state[-1] != b"have" else None, needed, there)
@@ -120,7 +132,7 @@ def _send(
             for name, path in _tree(library, library.name, library.resolve(), follow=False):
                 _add(tar, f"lib/.{library.name}.{mark}{name[len(library.name) :]}", path)
         if local is not None:
-            _folder(tar, f"units/.{key}")
+            _folder(tar, f"units/.{key}.{mark}")
         root = local.resolve() if local is not None else Path()
         for top in SENT if local is not None else ():
             if not os.path.lexists(root / top):
@@ -128,7 +140,7 @@ def _send(
             for name, path in _tree(root / top, top, root, follow=top == "inputs"):
                 status = path.lstat()
                 if there.get(name) != (status.st_size, int(status.st_mtime)) or not stat.S_ISREG(status.st_mode):
-                    _add(tar, f"units/.{key}/{name}", path)
+                    _add(tar, f"units/.{key}.{mark}/{name}", path)
     stream.send()
 
 
