@@ -41,6 +41,12 @@ def _processor_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def _connections(port: int) -> int:
+    """Open connections to a port of this machine."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[3] == "01" and int(row[2].rpartition(":")[2], 16) == port for row in rows)
+
+
 def _running(stack: Stack) -> int:
     return int(stack.query("SELECT COUNT(*) AS n FROM compute_unit WHERE state = 'running'")[0]["n"])
 
@@ -54,7 +60,6 @@ def run(options: Mapping[str, Any] | None = None) -> dict[str, Any]:
         with docker_stack(folder) as stack:
             stack.python(live_log.SETUP)
             with ssh_target(stack) as server:
-                before = server.logins
                 (folder / "script.py").write_text(SCRIPT)
                 began = time.monotonic()
                 submit = SUBMIT.format(source=str(folder / "script.py"), count=given["units"])
@@ -67,7 +72,7 @@ def run(options: Mapping[str, Any] | None = None) -> dict[str, Any]:
                 time.sleep(given["span_s"])
                 used = 100 * (_processor_s(worker) - first) / given["span_s"]
                 grown = sum(_size(stack, key) > size for key, size in zip(keys, sizes, strict=True))
-                connections = server.logins - before
+                connections = _connections(server.port)
                 stack.kill("worker", "beat")
     return {
         "bench": "ssh_fan",
