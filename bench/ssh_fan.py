@@ -85,6 +85,7 @@ def run(options: Mapping[str, Any] | None = None) -> dict[str, Any]:
         },
         "unit": "percent",
         "reach": {"worker_percent_of_a_core": REACH, "connections": 1},
+        "compared_with": {},
         "met": bool(used <= REACH and connections == 1 and grown == len(keys)),
     }
 
