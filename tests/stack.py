@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import http.client
 import json
 import os
 import shutil
@@ -23,8 +24,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -199,13 +198,14 @@ class Stack:
             except OSError:
                 return False
         if name == "daphne":
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
             try:
-                with urllib.request.urlopen(self.url + "/accounts/login/", timeout=5):
-                    return True
-            except urllib.error.HTTPError:
-                return True
-            except OSError:
+                connection.request("GET", "/accounts/login/")
+                return connection.getresponse().status > 0  # a redirect to https leads to nobody
+            except (OSError, http.client.HTTPException):
                 return False
+            finally:
+                connection.close()
         return {"worker": " ready.", "beat": "LocalTime"}[name] in self.log(name)
 
     def kill(self, *names: str) -> None:
