@@ -30,7 +30,7 @@ def wake_waiting(build: EnvironmentBuild, **_rest: Any) -> None:
     """Units that wait for this build go on at once."""
     waiting = Unit.objects.filter(target=build.target, state=states.PREPARING).values_list("pk", "spec")
     for unit_id, spec in waiting:
-        if spec.get("environment") == build.content_hash:
+        if spec.get("environment", build.content_hash) == build.content_hash:  # without one: perhaps the base image
             publish("compute.advance", unit_id)
 
 

@@ -103,15 +103,17 @@ def _environment(unit: Unit, driver: Driver, spec: dict[str, Any]) -> Environmen
     """
     from compute import env_services
 
-    if not spec.get("environment_id") or "python" in spec:
-        if driver.containers:
-            spec["image"] = env_services.base_image_for(unit.workspace)
+    environment = None
+    if spec.get("environment_id") and "python" not in spec:
+        environment = Environment.objects.get(pk=spec["environment_id"])
+        build = env_services.environment_prepare(environment, unit.target, since=unit.created_at)
+    elif driver.containers:
+        build = env_services.base_prepare(unit.workspace, unit.target, since=unit.created_at)
+    else:
         return None
-    environment = Environment.objects.get(pk=spec["environment_id"])
-    build = env_services.environment_prepare(environment, unit.target, since=unit.created_at)
     if build.state == "failed":
         message = build.detail.get("error") or _("The environment could not be built.")
-        error = {"code": "EnvironmentBuildFailed", "message": str(message), "environment": str(environment)}
+        error = {"code": "EnvironmentBuildFailed", "message": str(message), "environment": str(environment or "")}
         unit_move(unit, states.FAILED, note=str(message), error=error)
         return False
     if build.state != "ready":
@@ -120,10 +122,11 @@ def _environment(unit: Unit, driver: Driver, spec: dict[str, Any]) -> Environmen
         if build.state != "building":
             publish("compute.advance", unit.pk)
         return False
-    spec["python"] = env_services.python_for(build)
+    spec.setdefault("python", env_services.python_for(build))
     if driver.containers:
         spec["image"] = env_services.image_for(build)
-    spec["variables"] = environment.recipe.get("variables") or {}
+    if environment is not None:
+        spec["variables"] = environment.recipe.get("variables") or {}
     return build
 
 
@@ -165,10 +168,10 @@ def _preparing(unit: Unit) -> bool:
 
 
 def _image_note(unit: Unit, build: EnvironmentBuild) -> str:
-    """What the timeline says of an image that was there before the unit."""
+    """What the timeline says of the image: there before the unit, or made for it."""
     from compute import env_services
 
-    return env_services.reuse_note(build) if build.ready_at and build.ready_at < unit.created_at else ""
+    return env_services.reuse_note(build, since=unit.created_at)
 
 
 def _image_missing(unit: Unit, build: EnvironmentBuild | None) -> bool:
