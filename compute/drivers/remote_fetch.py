@@ -14,14 +14,14 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from django.utils.translation import gettext as _
 
 from compute.drivers.base import NotFound, Unreachable
 from compute.drivers.container_files import STREAMS
-from compute.drivers.remote_tree import Entry, read_piece, read_small, read_stream, usable_name, walk
+from compute.drivers.remote_tree import BLOCK, Entry, read_piece, read_small, read_stream, usable_name, walk
 from compute.drivers.ssh import Link
 
 TREES = (b"code", b"outputs", b"logs", b"artifacts", b"produced")
@@ -34,15 +34,21 @@ SMALL = 64 << 10
 SMALL_AT_ONCE = 64
 
 
-def fetch_streams(link: Link, remote: bytes, local: Path, *, patient: bool = False) -> bool:
-    """Append what is new. Whether the end was seen; without ``patient``, one call brings only so much."""
+def fetch_streams(
+    link: Link, remote: bytes, local: Path, *, known: Mapping[str, int] | None = None, patient: bool = False
+) -> bool:
+    """Append what is new. Whether the end was seen; without ``patient``, one call brings only so much.
+
+    ``known``: sizes by name as they were seen a moment ago; no more than that is asked for then.
+    """
     ended = True
     for name in STREAMS:
-        ended = _fetch_stream(link, remote + b"/" + name.encode(), local / name, patient) and ended
+        size = None if known is None or patient else known.get(name, 0)
+        ended = _fetch_stream(link, remote + b"/" + name.encode(), local / name, size, patient) and ended
     return ended
 
 
-def _fetch_stream(link: Link, remote: bytes, local: Path, patient: bool) -> bool:
+def _fetch_stream(link: Link, remote: bytes, local: Path, known: int | None, patient: bool) -> bool:
     brought = 0
     try:
         offset = local.stat().st_size
@@ -51,7 +57,11 @@ def _fetch_stream(link: Link, remote: bytes, local: Path, patient: bool) -> bool
     descriptor = -1
     try:
         while patient or brought < MOST_AT_ONCE:
-            data = read_stream(link, remote, offset, PIECE)
+            # A large read is many requests at once, so it is asked for only where there is much.
+            limit = PIECE if brought else BLOCK
+            if known is not None:
+                limit = min(known - offset, PIECE)
+            data = read_stream(link, remote, offset, limit) if limit > 0 else b""
             if not data:
                 return True
             if descriptor < 0:

@@ -13,6 +13,7 @@ import os
 import secrets
 import shlex
 import stat
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,8 @@ class RemoteFiles:
             f"chmod -R u+rwx {key} 2>/dev/null; rm -rf {key} .{key}.*",
             timeout=600,
         )
-        self.link.memo.pop(f"beat-{key}", None)
+        for name in ("beat", "sizes"):
+            self.link.memo.pop(f"{name}-{key}", None)
 
     # All units at once.
 
@@ -218,6 +220,8 @@ class RemoteFiles:
                 record = record or {"reason": "unreadable", "code": None, "signal": None}
             files = later.get(key) or first.get(key) or {}
             sizes = {name: files.get(file, (0, 0, 0))[1] for name, file in _STREAM_FILES.items()}
+            known = {_STREAM_FILES[name]: size for name, size in sizes.items()}
+            self.link.memo[f"sizes-{key}"] = (time.monotonic(), known)
             found[key] = Look(beats[key], record, sizes)
         return found
 

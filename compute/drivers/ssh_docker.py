@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -25,6 +26,7 @@ from compute.installation import installation_id
 from compute.spec import FormField, Handle, Observation, Problem
 
 LAST_WORDS_S = 5
+SEEN_S = 0.5  # how long what a look has seen may stand for the sizes
 
 SLOTS = FormField(
     name="slots",
@@ -205,7 +207,9 @@ class RemoteDockerDriver(DockerDriver):
             return True
         remote = self._files.remote(key)
         if not final:
-            return remote_fetch.fetch_streams(self.link, remote, local)
+            at, sizes = self.link.memo.get(f"sizes-{key}") or (0.0, None)
+            known = sizes if time.monotonic() - at < SEEN_S else None
+            return remote_fetch.fetch_streams(self.link, remote, local, known=known)
         over = self._over(key)
         whole = remote_fetch.fetch_streams(self.link, remote, local, patient=True)
         whole = whole and remote_fetch.fetch_rest(self.link, remote, local)
