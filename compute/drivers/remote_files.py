@@ -220,8 +220,8 @@ class RemoteFiles:
                 record = record or {"reason": "unreadable", "code": None, "signal": None}
             files = later.get(key) or first.get(key) or {}
             sizes = {name: files.get(file, (0, 0, 0))[1] for name, file in _STREAM_FILES.items()}
-            known = {_STREAM_FILES[name]: size for name, size in sizes.items()}
-            self.link.memo[f"sizes-{key}"] = (time.monotonic(), known)
+            by_file = {_STREAM_FILES[name]: size for name, size in sizes.items()}
+            self.link.memo[f"sizes-{key}"] = (time.monotonic(), by_file)
             found[key] = Look(beats[key], record, sizes)
         return found
 
