@@ -134,14 +134,21 @@ def volumes(text: str) -> tuple[list[Bind], list[str]]:
     return found, wrong
 
 
-def not_allowed(wanted: Iterable[Bind], allowed: Sequence[str]) -> list[str]:
-    """The folders of the machine that lie in none of ``allowed``."""
-    roots = [folder.rstrip("/") for folder in allowed]
+def not_allowed(wanted: Iterable[Bind], allowed: Iterable[Any]) -> list[str]:
+    """The folders of the machine that lie in none of ``allowed`` (paths or their texts)."""
+    roots = [str(folder).rstrip("/") for folder in allowed]
     return [
         bind.source
         for bind in wanted
         if not any(bind.source == root or bind.source.startswith(root + "/") for root in roots)
     ]
+
+
+def not_allowed_words(folder: str) -> str:
+    return _(
+        "The folder %(folder)s may not be given to containers. A site administrator can allow it with "
+        "ATELIER_DOCKER_VOLUMES, or attach the target."
+    ) % {"folder": folder}
 
 
 def probe_bind(source: str, target: str) -> Mount:

@@ -112,30 +112,21 @@ def no_gpu_runtime(info: dict[str, Any]) -> str:
 
 
 def refuse_volumes(driver: DockerDriver) -> list[Bind]:
-    """The folders of the machine that units of the target get. Raises Refused where they may not have them."""
+    """The folders of the machine that units of the target get. Raises Refused where they may not have them.
+
+    ``volumes_trusted`` in the settings: a site administrator attached the target, who may give it any.
+    """
     found, wrong = containers.volumes(str(driver.config.get("volumes") or ""))
     if not driver.config.get("volumes_trusted"):
-        wrong += [_not_allowed(folder) for folder in containers.not_allowed(found, allowed_volumes())]
+        allowed = settings.ATELIER_DOCKER_VOLUMES
+        # Links within an allowed folder must not lead out of it.
+        real = [replace(bind, source=os.path.realpath(bind.source)) for bind in found]
+        outside = containers.not_allowed(found, allowed)
+        outside += containers.not_allowed(real, [os.path.realpath(each) for each in allowed])
+        wrong += [containers.not_allowed_words(folder) for folder in dict.fromkeys(outside)]
     if wrong:
         raise Refused(" ".join(wrong))
-    # Links within an allowed folder must not lead out of it.
-    if driver.shared and not driver.config.get("volumes_trusted"):
-        real = [replace(bind, source=os.path.realpath(bind.source)) for bind in found]
-        outside = containers.not_allowed(real, [os.path.realpath(each) for each in allowed_volumes()])
-        if outside:
-            raise Refused(" ".join(_not_allowed(folder) for folder in outside))
     return found
-
-
-def allowed_volumes() -> list[str]:
-    return [str(folder) for folder in settings.ATELIER_DOCKER_VOLUMES]
-
-
-def _not_allowed(folder: str) -> str:
-    return _(
-        "The folder %(folder)s may not be given to containers. A site administrator can allow it with "
-        "ATELIER_DOCKER_VOLUMES, or attach the target."
-    ) % {"folder": folder}
 
 
 # The check list.

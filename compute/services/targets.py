@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import asdict
-from pathlib import PurePosixPath
 from typing import Any
 
 from django.conf import settings
@@ -16,7 +15,7 @@ from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
 from compute import host_keys, states
-from compute.drivers import registry
+from compute.drivers import containers, registry
 from compute.drivers.base import Driver, DriverError, HostKeyChanged, HostKeyUnknown
 from compute.models import Target, Unit
 from compute.publish import publish
@@ -37,7 +36,14 @@ log = logging.getLogger(__name__)
 def target_driver(target: Target) -> Driver:
     """The driver of a target, with its secrets opened."""
     opened = json.loads(locks.decrypt(target.secrets)) if target.secrets else {}
-    return registry.make(target.driver, {**target.config, "host_key": target.host_key}, opened)
+    config = {**target.config, "host_key": target.host_key}
+    if target.config.get("volumes"):
+        config["volumes_trusted"] = _may_mount_any(target.created_by)
+    return registry.make(target.driver, config, opened)
+
+
+def _may_mount_any(user: User | None) -> bool:
+    return user is not None and user.is_superuser
 
 
 def validated(driver: str, config: dict[str, Any], secrets: dict[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -55,24 +61,18 @@ def validated(driver: str, config: dict[str, Any], secrets: dict[str, str]) -> t
     )
 
 
-def _check_volumes(driver: str, config: dict[str, Any], user: User | None, before: str = "") -> None:
-    """On this machine a volume is a hole in the wall between workspaces. Site administrators may make any; owners those
-    below ATELIER_DOCKER_VOLUMES. What was there ``before`` may stay. Raises Invalid."""
-    if driver != "docker" or (user is not None and user.is_superuser):
-        return
+def _check_volumes(config: dict[str, Any], *, trusted: bool, before: str = "") -> None:
+    """On this machine a volume is a hole in the wall between workspaces. A target that a site administrator attached
+    (``trusted``) may have any; others those below ATELIER_DOCKER_VOLUMES. What was there ``before`` may stay. Raises
+    Invalid, also for lines that cannot be read."""
     kept = set(before.splitlines())
-    for line in str(config.get("volumes") or "").splitlines():
-        source = line.strip().split(":", 1)[0]
-        if not source or line in kept:
-            continue
-        allowed = [PurePosixPath(folder) for folder in settings.ATELIER_DOCKER_VOLUMES]
-        place = PurePosixPath(source)
-        if ".." in place.parts or not any(place == root or root in place.parents for root in allowed):
-            raise Invalid(
-                _("%(path)s of this machine may not be mounted. A site administrator can, or can allow folders with "
-                  "ATELIER_DOCKER_VOLUMES.") % {"path": source},
-                field="volumes",
-            )  # fmt: skip
+    fresh = [line for line in str(config.get("volumes") or "").splitlines() if line not in kept]
+    wanted, wrong = containers.volumes("\n".join(fresh))
+    if not trusted:
+        outside = containers.not_allowed(wanted, settings.ATELIER_DOCKER_VOLUMES)
+        wrong += [containers.not_allowed_words(folder) for folder in outside]
+    if wrong:
+        raise Invalid(" ".join(wrong), errors={"volumes": wrong})
 
 
 def target_create(
@@ -96,7 +96,7 @@ def target_create(
     if not name or slugify(name) != name.lower() or len(name) > 64:
         raise Invalid(_("Use up to 64 letters, digits, hyphens and underscores."), field="name")
     clean, hidden = validated(driver, config or {}, secrets or {})
-    _check_volumes(driver, clean, user)
+    _check_volumes(clean, trusted=_may_mount_any(user))
     shared = registry.driver_class(driver).shared
     try:
         with transaction.atomic():
@@ -144,7 +144,8 @@ def target_update(
     if moved and set(kept) - set(given) and not given:
         why = _("%(field)s changed: give the password or the key again.") % {"field": moved[0].label}
         raise Invalid(why, errors={name: [why] for name in kept})
-    _check_volumes(target.driver, clean, user, str(target.config.get("volumes") or ""))
+    trusted = _may_mount_any(user) and _may_mount_any(target.created_by)
+    _check_volumes(clean, trusted=trusted, before=str(target.config.get("volumes") or ""))
     target.config = clean
     target.secrets = locks.encrypt(json.dumps(hidden)) if hidden else ""
     if any(one.name in ("address", "port") for one in moved):

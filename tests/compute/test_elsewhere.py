@@ -160,7 +160,6 @@ class TestSilence:
         assert followed(unit, published=published).state == "completed"
         assert here(unit, "stdout.log").count(b"\n") == 6
 
-
     def test_what_was_given_up_is_ended_and_brought_here_when_it_answers_again(
         self, far: Any, far_target: Target, far_unit: Any, published: list[Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -241,15 +240,32 @@ class TestDetaching:
 
 
 def test_volumes_of_this_machine_are_the_site_administrators(team: Any, settings: Any, tmp_path: Path) -> None:
-    def attach(name: str, user: Any, source: str) -> Target:
+    def attach(name: str, source: str) -> Target:
         config = {"volumes": f"{source}:/data:ro"}
-        return services.target_create(workspace=team.workspace, user=user, name=name, driver="docker", config=config)
+        return services.target_create(
+            workspace=team.workspace, user=team.owner, name=name, driver="docker", config=config
+        )
 
-    settings.ATELIER_DOCKER_VOLUMES = ["/srv/shared"]
+    def refused(target: Target) -> bool:
+        return "volumes" in [problem.code for problem in targets.target_driver(target).check()]
+
+    settings.ATELIER_DOCKER_VOLUMES = [tmp_path / "shared"]
+    (tmp_path / "shared" / "images").mkdir(parents=True)
     team.owner.is_superuser = False
-    for source in ("/etc", "/srv/shared/../../etc", "/srv/sharedness"):
-        with pytest.raises(Invalid, match="may not be mounted"):
-            attach("d1", team.owner, source)
-    assert attach("d2", team.owner, "/srv/shared/images").pk
+    team.owner.save()
+    for source in ("/etc", f"{tmp_path}/sharedness"):
+        with pytest.raises(Invalid, match="may not be given"):
+            attach("d1", source)
+    with pytest.raises(Invalid, match="leads out of its folder"):
+        attach("d1", f"{tmp_path}/shared/../../etc")
+    own = attach("d2", f"{tmp_path}/shared/images")
+    assert not refused(own)
     team.owner.is_superuser = True
-    assert attach("d3", team.owner, "/etc").pk
+    team.owner.save()
+    anybodys = attach("d3", "/etc")
+    assert not refused(anybodys)
+    team.owner.is_superuser = False
+    team.owner.save()
+    assert refused(Target.objects.get(pk=anybodys.pk))
+    with pytest.raises(Invalid, match="may not be given"):
+        services.target_update(own, user=team.owner, config={"volumes": "/etc:/data"})
