@@ -16,7 +16,6 @@ import asyncssh
 from django.conf import settings
 
 from compute.drivers.ssh import Link
-from compute.drivers.ssh_login import SshProblem
 from studio.bootstrap import gate
 
 log = logging.getLogger(__name__)
@@ -25,6 +24,7 @@ OPEN, CLOSED, ABSENT = "open", "closed", "absent"  # closed: no socket is let th
 MAKE_S = 20.0
 WAIT_S = 20.0  # for a web process that is just starting again
 PAUSE_S = 0.5
+AGAIN_S = 30.0  # until a failure is tried again over the same connection
 
 # A server leaves its sockets when a connection ends; the kernel lists the paths that somebody listens on. ``far`` tells
 # the client that the studio does not share this machine's files.
@@ -53,22 +53,27 @@ async def _once(link: Link, connection: asyncssh.SSHClientConnection, base: str)
     made = link.memo.get(name)
     if made is None or made.cancelled():
         made = link.memo[name] = asyncio.ensure_future(_make(link, connection, f"{base}/gate"))
-    return str(await asyncio.shield(made))
+    state = str(await asyncio.shield(made))
+    if state == ABSENT:
+        asyncio.get_running_loop().call_later(AGAIN_S, link.memo.pop, name, None)
+    return state
 
 
 async def _make(link: Link, connection: asyncssh.SSHClientConnection, place: str) -> str:
-    """Whatever goes wrong: it is not tried again over this connection, and costs no unit its looks."""
-    made = ABSENT
+    """Whatever goes wrong costs no unit its looks."""
     try:
         async with asyncio.timeout(MAKE_S / 2):
             done = await link.sessions.run(connection, MAKE.format(place=shlex.quote(place)))
-            if done.code == 0:
-                made = CLOSED
-                await connection.create_unix_server(lambda: _lead(connection), f"{place}/{secrets.token_hex(4)}.sock")
-                made = OPEN
-    except (asyncssh.Error, OSError, SshProblem) as error:
-        log.info("no gate at %s: %s", link.login, error)
-    return made
+            if done.code != 0:
+                log.warning("no gate on %s: %s", link.login, done.err[:300])
+                return ABSENT
+            await connection.create_unix_server(lambda: _lead(connection), f"{place}/{secrets.token_hex(4)}.sock")
+    except asyncssh.ChannelListenError:
+        return CLOSED
+    except Exception:
+        log.exception("no gate on %s", link.login)
+        return ABSENT
+    return OPEN
 
 
 async def _lead(connection: asyncssh.SSHClientConnection) -> Any:
