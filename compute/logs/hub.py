@@ -1,29 +1,22 @@
 """One hub per web process: it watches files that grow and shares what it reads among their viewers.
 
 A watch polls its file's size: every 5 ms while bytes come, slower the longer nothing does (at most 200 ms), and
-slower again in a burst, so that a frame is worth its cost. Hints over the channel layer (``announce``) make it look
-at once; without a broker everything still works, only later by one poll. A frame that several viewers need is read
-and framed once; frames are dropped as soon as nothing new has come.
+slower again in a burst, so that a frame is worth its cost. It asks no broker: who has the data folder has the log. A
+frame that several viewers need is read and framed once; frames are dropped as soon as nothing new has come.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import struct
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
-
-from channels.layers import get_channel_layer
 
 from compute.logs.store import LogFile
-
-log = logging.getLogger(__name__)
 
 FRAME = 64 * 1024
 POLL_FAST_S = 0.005
@@ -32,7 +25,6 @@ POLL_IDLE_S = 0.2
 FRAMES_KEPT = 16
 # Bytes this near to the end were just written and lie in memory; what is older is read in a thread.
 RECENT = 4 << 20
-HINTS = "atelier.logs"
 
 
 class Watch:
@@ -46,7 +38,6 @@ class Watch:
         self._descriptor: int | None = None
         self._frames: OrderedDict[int, bytes] = OrderedDict()
         self._waiters: list[asyncio.Future[None]] = []
-        self._hint = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -79,17 +70,10 @@ class Watch:
                 waiter.set_result(None)
         return grown
 
-    def hint(self) -> None:
-        """Something says that the file has grown."""
-        self._hint.set()
-
     async def _poll(self) -> None:
         pause, looked = POLL_FAST_S, time.monotonic()
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._hint.wait()
-            self._hint.clear()
+            await asyncio.sleep(pause)
             grown, now = self.look(), time.monotonic()
             if grown > 8192:  # a burst: as long as it takes to fill a frame, within bounds
                 pause = min(max((now - looked) * FRAME / grown, POLL_FAST_S), POLL_BURST_S)
@@ -141,7 +125,6 @@ class Hub:
 
     def __init__(self) -> None:
         self._watches: dict[Path, Watch] = {}
-        self._listener: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
     async def watching(self, file: LogFile) -> AsyncIterator[Watch]:
@@ -151,8 +134,6 @@ class Hub:
             watch = self._watches[file.path] = Watch(file.path)
             watch.start()
         watch.viewers += 1
-        if self._listener is None or self._listener.done():
-            self._listener = asyncio.ensure_future(self._listen())
         try:
             yield watch
         finally:
@@ -161,39 +142,5 @@ class Hub:
                 watch.stop()
                 self._watches.pop(file.path, None)
 
-    async def _listen(self) -> None:
-        """Turn the channel layer's hints into looks while anybody watches; a broker that is away is tried again."""
-        while self._watches:
-            try:
-                layer = get_channel_layer()
-                if layer is None:
-                    return
-                channel = await layer.new_channel()
-                await layer.group_add(HINTS, channel)
-                while self._watches:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(30):
-                            self._hinted(await layer.receive(channel))
-                await layer.group_discard(HINTS, channel)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever the broker's client raises, hints are only hints
-                log.debug("no hints of growing logs for now: %s", error)
-                await asyncio.sleep(2)
-
-    def _hinted(self, message: dict[str, Any]) -> None:
-        with contextlib.suppress(Exception):
-            watch = self._watches.get(LogFile(message["unit"], message["stream"]).path)
-            if watch is not None:
-                watch.hint()
-
 
 hub = Hub()
-
-
-async def announce(unit_key: str, stream: str, end: int) -> None:
-    """Tell every web process that a stream has grown to ``end`` bytes; a hint that is lost costs one poll."""
-    layer = get_channel_layer()
-    if layer is not None:
-        with contextlib.suppress(OSError):
-            await layer.group_send(HINTS, {"type": "log.hint", "unit": unit_key, "stream": stream, "end": end})
