@@ -66,7 +66,8 @@ class FarRuns(Runs):
 
     def there(self, key: str) -> Path:
         """The unit's folder on the machine."""
-        return next(iter((self.user.home / ".atelier").glob("*"))) / "units" / key
+        installation = (self.stack.data / "installation").read_text().strip()
+        return self.user.home / ".atelier" / installation / "units" / key
 
     def containers(self, key: str) -> int:
         client = APIClient(base_url=f"unix://{SOCKET}", version="1.40")

@@ -89,7 +89,7 @@ class Sshd:
                 [self.binary, "-D", "-e", "-f", str(self.folder / "sshd_config")],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        wait_until("sshd listens", lambda: f"port {self.port}" in self.log()[before:] or self._ended(), 15)
+        wait_until("sshd listens", lambda: f"on 127.0.0.1 port {self.port}" in self.log()[before:] or self._ended(), 30)
 
     def _ended(self) -> bool:
         if self.process is not None and self.process.poll() is not None:
