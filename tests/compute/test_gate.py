@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from docker import APIClient
 
+from compute.drivers.container_files import LocalFiles
+from compute.drivers.own_container import translator
 from studio.bootstrap import gate
 from tests.client.conftest import Script
 from tests.gear.docker import SOCKET, need_engine, test_image
@@ -314,3 +316,13 @@ def test_long_paths_and_others_folders(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(str(gate.folder(far) / gate.NAME)) < 100 and gate.folder(far) != gate.folder(tmp_path / ("y" * 120))
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     assert gate.daphne_arguments(tmp_path) == [], "somebody else's folder stops no start"
+
+
+def test_where_the_studio_is_in_a_container(tmp_path: Path, settings: Any) -> None:
+    """The engine's machine has the folder under the name of the volume; others cannot have what is in none."""
+    settings.ATELIER_DATA = tmp_path
+    place = gate.folder(tmp_path)
+    outside = str(place.resolve()).replace(str(tmp_path.resolve()), "/volumes/data", 1)
+    assert LocalFiles(translator(lambda: [(str(tmp_path.resolve()), "/volumes/data")])).gate() == outside
+    assert LocalFiles(translator(lambda: [("/elsewhere", "/volumes/data")])).gate() == ""
+    assert LocalFiles(translator(lambda: None)).gate() == str(place.resolve())
