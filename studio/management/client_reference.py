@@ -10,7 +10,8 @@ from studio.management.markdown import NOTE, anchor, item, paragraph, plain
 
 # Modules that scripts have no reason to import.
 PLUMBING = frozenset(
-    f"atelier.{name}" for name in ("events", "ignore", "later", "snapshot", "tinyyaml", "transport", "unit_files")
+    f"atelier.{name}"
+    for name in ("events", "gate", "ignore", "later", "snapshot", "tinyyaml", "transport", "unit_files")
 )
 
 
