@@ -15,6 +15,7 @@ from compute import env_selectors, env_services, target_page
 from compute.environments import Recipe, check_packages, choose_python, local_pythons, recipe_from_dict
 from compute.forms import EnvironmentForm
 from compute.models import Environment, EnvironmentBuild, Target
+from compute.states import TargetState
 from studio.accounts.access import WorkspaceRequest, workspace_page
 from studio.accounts.policy import Right
 from studio.lib.errors import AtelierError, Invalid, NotFound
@@ -42,7 +43,7 @@ def _builds(environment: Environment, recipe: Recipe) -> list[dict[str, Any]]:
     rows = []
     for target in Target.objects.filter(workspace=environment.workspace).order_by("name"):
         kind = target_page.kind_of(target.driver)
-        fits = (kind["containers"] or not recipe.needs_containers) and target.state != "Detaching"
+        fits = (kind["containers"] or not recipe.needs_containers) and target.state != TargetState.DETACHING
         rows.append({"target": target, "build": built.get(target.pk), "kind": kind, "fits": fits})
     return rows
 

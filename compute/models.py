@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from compute.states import TargetState
 from studio.accounts.models import Workspace
 
 
@@ -33,7 +34,7 @@ class Target(models.Model):
     secrets = models.TextField(blank=True)  # a JSON object, encrypted as a whole
     host_key = models.TextField(blank=True)  # of a machine behind SSH, as it was confirmed: "ssh-ed25519 AAAA..."
     offered_key = models.TextField(blank=True)  # what it showed last, where that is not the confirmed one
-    state = models.CharField(max_length=16, default="Succeeded")  # Creating, Succeeded, Failed, Detaching
+    state = models.CharField(max_length=16, default=TargetState.SUCCEEDED)
     # What it said of itself at its last test: engine, system, cpus, memory_bytes, gpus, ... (``Driver.facts``)
     facts: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict, blank=True)
     problems: models.JSONField[list[dict[str, Any]], list[dict[str, Any]]] = models.JSONField(default=list, blank=True)

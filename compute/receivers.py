@@ -10,7 +10,7 @@ from django.dispatch import receiver
 from compute import states
 from compute.models import EnvironmentBuild, Unit
 from compute.publish import publish
-from compute.services.targets import DETACHING, ensure_local_target, target_gone
+from compute.services.targets import ensure_local_target, target_gone
 from compute.signals import build_finished, unit_changed
 from studio.accounts.models import Workspace
 
@@ -37,5 +37,9 @@ def wake_waiting(build: EnvironmentBuild, **_rest: Any) -> None:
 @receiver(unit_changed, dispatch_uid="compute.detach")
 def last_unit_ended(unit: Unit, old: str, **_rest: Any) -> None:
     """A target that is being detached goes with the last of its units."""
-    if unit.state in states.TERMINAL and old not in states.TERMINAL and unit.target.state == DETACHING:
+    if (
+        unit.state in states.TERMINAL
+        and old not in states.TERMINAL
+        and unit.target.state == states.TargetState.DETACHING
+    ):
         target_gone(unit.target)

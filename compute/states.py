@@ -1,4 +1,5 @@
-"""The states of a unit and how they may follow each other. Pure: nothing is imported from the project.
+"""The states of a unit and how they may follow each other; those of a target. Pure: nothing is imported from the
+project.
 
 ``created -> preparing -> queued -> submitting -> starting -> running -> finalizing``, and then
 ``completed | failed | canceled | lost``.
@@ -55,6 +56,17 @@ STATUS = {
     CANCELED: "Canceled",
     LOST: "Failed",
 }
+
+
+class TargetState:
+    """How far a target is: attached and not tested yet, or waiting for its host key; usable; with problems; going."""
+
+    CREATING = "Creating"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    DETACHING = "Detaching"
+
+    MOVING = frozenset({CREATING, DETACHING})  # these change by themselves
 
 
 def allowed(old: str, new: str) -> bool:

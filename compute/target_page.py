@@ -14,7 +14,6 @@ from compute.models import Target
 from studio.templatetags.atelier import filesize
 
 ICONS = {"local": "device-desktop", "docker": "brand-docker", "remotedocker": "server-bolt"}
-MOVING = frozenset({"Creating", "Detaching"})  # states that change by themselves
 
 
 def kind_of(name: str) -> dict[str, Any]:

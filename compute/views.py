@@ -102,7 +102,7 @@ def _about(target: Target) -> dict[str, Any]:
         "checks": selectors.target_checks(target),
         "host_key": target_page.host_key_of(target),
         "version": target_page.version_of(target),
-        "moving": target.state in target_page.MOVING,
+        "moving": target.state in states.TargetState.MOVING,
         "answers": not any(problem.get("stops") for problem in target.problems),
     }
 
@@ -211,7 +211,7 @@ def target_attach(request: WorkspaceRequest) -> HttpResponse:
         except AtelierError as error:
             add_errors(form, error)
         else:
-            if target.state == "Failed":
+            if target.state == states.TargetState.FAILED:
                 messages.warning(request, _("%(name)s is attached. The test found problems.") % {"name": target.name})
             else:
                 messages.success(request, _("%(name)s is attached.") % {"name": target.name})

@@ -13,7 +13,7 @@ import fcntl
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from django.db import close_old_connections, connection
@@ -21,11 +21,12 @@ from django.utils import timezone
 
 from compute import selectors, states
 from compute.drivers.base import Driver, DriverError, Unreachable
+from compute.drivers.unit_folder import stream_sizes
 from compute.models import Target, Unit
 from compute.publish import publish
 from compute.services import observe
 from compute.services.streams import touch_streams
-from compute.services.targets import FAILED, target_driver
+from compute.services.targets import target_driver
 from compute.spec import Observation, Phase
 from studio.lib import storage
 
@@ -136,21 +137,11 @@ class Watch:
     def _has_news(self, unit: Unit, seen: dict[str, Observation]) -> bool:
         """Whether the target has bytes of a stream that are not here."""
         sizes = seen[unit.key].sizes if unit.key in seen else {}
-        folder = storage.unit_directory(unit.key)
-        for name, file in (("stdout", "stdout.log"), ("events", "events.jsonl")):
-            if sizes.get(name, 0) > _size(folder / file):
-                return True
-        return False
+        here = stream_sizes(storage.unit_directory(unit.key))
+        return any(sizes.get(name, 0) > size for name, size in here.items())
 
     def _changed(self, unit: Unit, observation: Observation) -> bool:
         return self.seen.get(unit.pk) != (observation.phase, observation.sizes.get("events", 0))
-
-
-def _size(path: object) -> int:
-    try:
-        return path.stat().st_size  # type: ignore[attr-defined,no-any-return]
-    except OSError:
-        return 0
 
 
 def _due(unit: Unit) -> bool:
@@ -175,10 +166,10 @@ def look(driver: Driver, units: Sequence[Unit]) -> dict[str, Observation]:
         return {unit.key: Observation(Phase.UNREACHABLE, detail=str(error)) for unit in units}
 
 
-def _tell_target(target: Target, seen: object) -> None:
+def _tell_target(target: Target, seen: Iterable[Observation]) -> None:
     """The target's own page is to say what is wrong as soon as its units cannot be seen, and when that is over."""
-    away = any(observation.phase is Phase.UNREACHABLE for observation in seen)  # type: ignore[attr-defined]
-    if away != (target.state == FAILED):
+    away = any(observation.phase is Phase.UNREACHABLE for observation in seen)
+    if away != (target.state == states.TargetState.FAILED):
         moment = target.checked_at
         if moment is None or (timezone.now() - moment).total_seconds() > 10:
             publish("compute.check", target.pk)

@@ -24,7 +24,7 @@ from django.utils.translation import gettext as _
 from compute.client_library import client_library
 from compute.data.places import DATASETS_FILE
 from compute.drivers.base import NotFound, Refused, Unreachable
-from compute.drivers.unit_folder import lay_out, read_json, write_atomic
+from compute.drivers.unit_folder import STREAM_FILES, lay_out, read_json, stream_sizes, write_atomic
 from compute.shim import mounts as shield
 from compute.shim import supervisor
 from compute.spec import UnitSpec
@@ -34,7 +34,7 @@ from studio.lib.errors import Invalid
 
 SHIM_PLACE = "/opt/atelier/shim"  # in the container
 GATE_PLACE = "/opt/atelier/gate"
-STREAMS = ("stdout.log", "events.jsonl")
+STREAMS = tuple(STREAM_FILES.values())
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ class LocalFiles:
         if ended is None and os.path.lexists(folder / "exit.json"):
             ended = {"reason": "unreadable", "code": None, "signal": None}
         # The sizes after the record: once it is there, nothing is added to them.
-        sizes = {"stdout": _size(folder / "stdout.log"), "events": _size(folder / "events.jsonl")}
+        sizes = stream_sizes(folder)
         return Look(_own_json(folder / "beat.json"), ended, sizes)
 
     def host_path(self, key: str) -> str:
@@ -324,11 +324,3 @@ def _own_json(path: Path) -> dict[str, Any] | None:
         return read_json(path) if stat.S_ISREG(path.lstat().st_mode) else None
     except OSError:
         return None
-
-
-def _size(path: Path) -> int:
-    try:
-        found = path.lstat()
-    except OSError:
-        return 0
-    return found.st_size if stat.S_ISREG(found.st_mode) else 0

@@ -21,7 +21,7 @@ from django.utils.translation import gettext, gettext_lazy
 
 from compute.client_library import client_library
 from compute.drivers.base import NotFound, Refused, Unreachable
-from compute.drivers.unit_folder import lay_out, read_json, write_atomic
+from compute.drivers.unit_folder import lay_out, read_json, stream_sizes, write_atomic
 from compute.installation import installation_id
 from compute.shim import supervisor
 from compute.spec import Capacity, FormField, Handle, Observation, Owned, Phase, Problem, UnitSpec
@@ -81,13 +81,6 @@ def locked(folder: Path) -> bool:
         return False
     except OSError:
         return True
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 class LocalDriver:
@@ -251,7 +244,7 @@ class LocalDriver:
 
     def _observe(self, handle: Handle) -> Observation:
         folder = self._folder(handle.key)
-        sizes = {"stdout": _size(folder / "stdout.log"), "events": _size(folder / "events.jsonl")}
+        sizes = stream_sizes(folder)
         beat = read_json(folder / "beat.json")
         started = beat.get("started") if beat is not None else None
         if beat is not None and alive(int(beat["pid"]), beat.get("start_time", "")):
@@ -264,7 +257,7 @@ class LocalDriver:
             phase = Phase.EXITED if (folder / "exit.json").exists() else Phase.GONE
         if phase is not Phase.EXITED:
             return Observation(phase, None, sizes, started)
-        sizes = {"stdout": _size(folder / "stdout.log"), "events": _size(folder / "events.jsonl")}
+        sizes = stream_sizes(folder)
         record = read_json(folder / "exit.json") or {"reason": "unreadable", "code": None, "signal": None}
         return Observation(Phase.EXITED, record, sizes, record.get("started"))
 

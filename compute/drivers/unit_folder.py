@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import uuid
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from compute.spec import UnitSpec
 FICLONE = 0x40049409  # share the blocks of another file, where the file system can (Btrfs, XFS)
 FOLDERS = ("code", "inputs", "outputs", "logs", "artifacts")
 KEPT = ("outputs", "logs")
+STREAM_FILES = {"stdout": "stdout.log", "events": "events.jsonl"}
 
 
 def write_atomic(path: Path, value: Any, mode: int = 0o600) -> None:
@@ -36,6 +38,17 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def stream_sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each stream; 0 for one that is not there, and for what is no plain file: a command may put a link in its
+    place, and what that leads to is not the unit's."""
+    sizes = dict.fromkeys(STREAM_FILES, 0)
+    for name, file in STREAM_FILES.items():
+        with contextlib.suppress(OSError):
+            found = (folder / file).lstat()
+            sizes[name] = found.st_size if stat.S_ISREG(found.st_mode) else 0
+    return sizes
 
 
 def copy_file(source: Path, target: Path, mode: int) -> None:

@@ -8,12 +8,13 @@ from django.db import transaction
 
 from compute import selectors
 from compute.drivers.base import Driver, NotFound
+from compute.drivers.unit_folder import STREAM_FILES, stream_sizes
 from compute.models import Unit
 from compute.signals import unit_events
 from compute.spec import Handle
 from studio.lib import storage
 
-EVENTS = "events.jsonl"
+EVENTS = STREAM_FILES["events"]
 PIECE = 4 << 20
 LONGEST_LINE = 64 << 20
 PIECES_PER_LOOK = 8  # so that one unit with much to say does not hold up the others
@@ -26,7 +27,7 @@ def ingest(unit: Unit, driver: Driver, size: int, *, final: bool = False) -> boo
     """
     handle = selectors.handle_of(unit)
     if not driver.shared:
-        size = _here(handle)
+        size = stream_sizes(storage.unit_directory(handle.key))["events"]  # what has been brought here
     limit = PIECE
     for _piece in range(PIECES_PER_LOOK):
         if unit.events_offset >= size:
@@ -47,14 +48,6 @@ def ingest(unit: Unit, driver: Driver, size: int, *, final: bool = False) -> boo
             return False
         limit = PIECE
     return unit.events_offset >= size
-
-
-def _here(handle: Handle) -> int:
-    """How many bytes of the events have been brought here."""
-    try:
-        return (storage.unit_directory(handle.key) / EVENTS).stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _read(driver: Driver, handle: Handle, offset: int, limit: int) -> bytes:

@@ -20,6 +20,7 @@ from compute.drivers.base import Driver, DriverError, HostKeyChanged, HostKeyUnk
 from compute.models import Target, Unit
 from compute.publish import publish
 from compute.spec import Problem
+from compute.states import TargetState
 from studio.accounts.models import User, Workspace
 from studio.accounts.services import audit
 from studio.lib import fields
@@ -28,7 +29,6 @@ from studio.lib.errors import Conflict, Invalid
 from studio.lib.names import clean_text
 
 LOCAL = "local"
-CREATING, SUCCEEDED, FAILED, DETACHING = "Creating", "Succeeded", "Failed", "Detaching"
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def target_create(
                 config=clean,
                 secrets=locks.encrypt(json.dumps(hidden)) if hidden else "",
                 offered_key=host_key.strip(),
-                state=CREATING,
+                state=TargetState.CREATING,
                 created_by=user,
             )
             if not shared:
@@ -182,11 +182,11 @@ def target_check(target: Target) -> list[Problem]:
         problems = [Problem("unreachable", f"{type(error).__name__}: {error}", stops=True)]
     target.problems = [asdict(problem) for problem in problems]
     target.facts, target.checked_at = facts, timezone.now()
-    if target.state != DETACHING:
+    if target.state != TargetState.DETACHING:
         waits = [problem.code for problem in problems] == ["host-key"]
-        target.state = CREATING if waits else FAILED if problems else SUCCEEDED
+        target.state = TargetState.CREATING if waits else TargetState.FAILED if problems else TargetState.SUCCEEDED
     target.save(update_fields=["problems", "state", "facts", "checked_at", "offered_key"])
-    if target.state == SUCCEEDED:
+    if target.state == TargetState.SUCCEEDED:
         publish("compute.queue", target.pk)
     return problems
 
@@ -258,7 +258,7 @@ def target_delete(
     if living:
         from compute.services.units import unit_cancel
 
-        target.state = DETACHING
+        target.state = TargetState.DETACHING
         target.save(update_fields=["state"])
         for unit in living:
             unit_cancel(unit)

@@ -13,6 +13,7 @@ from compute import resources as compute_resources
 from compute.drivers import containers, registry
 from compute.drivers.base import Refused
 from compute.models import Environment, Target
+from compute.states import TargetState
 from runs.models import Run, Snapshot
 from studio.accounts.models import Workspace
 from studio.lib import storage
@@ -177,7 +178,7 @@ def check_owned(
         checks.say("target", _("Choose the compute target that the run goes to."))
     elif environment is not None and (refusal := env_services.environment_refusal(environment, target)):
         checks.say("environment", refusal)
-    elif target.state == "Detaching":
+    elif target.state == TargetState.DETACHING:
         checks.say("target", _("%(name)s is being detached: nothing new starts there.") % {"name": target.name})
 
 

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from compute import environments
 from compute.drivers import registry
 from compute.models import Target
+from compute.states import TargetState
 from runs import data_forms, forms
 from runs.forms import RunForm
 from runs.models import Experiment, Run, Snapshot
@@ -88,7 +89,7 @@ def _targets(request: WorkspaceRequest, chosen: str) -> list[dict[str, Any]]:
     return [
         {"name": row.name, "state": row.state, "kind": driver.title, "containers": driver.containers}
         for row in rows
-        if row.state != "Detaching" or row.name == chosen
+        if row.state != TargetState.DETACHING or row.name == chosen
         for driver in [registry.driver_class(row.driver)]
     ]
 

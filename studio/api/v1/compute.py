@@ -13,6 +13,7 @@ from ninja import Router, Status
 from compute import services
 from compute.environments import check_packages, choose_python
 from compute.models import Environment, EnvironmentBuild
+from compute.states import TargetState
 from studio.accounts.policy import Right
 from studio.api.access import Ws, user_of, workspace_of
 from studio.api.v1.paging import Cursor, Limit, by_key
@@ -139,7 +140,7 @@ def environment_prepare(request: HttpRequest, workspace: Ws, name: str, data: Pr
     data = data or PrepareIn()
     place = workspace_of(request, workspace, Right.WRITE)
     environment, target = environment_find(place, name, data.version), target_named(place, data.target)
-    if target.state == "Creating":
+    if target.state == TargetState.CREATING:
         raise Conflict(_("The target %(name)s is not ready yet.") % {"name": target.name})
     prepare = services.environment_rebuild if data.rebuild else services.environment_prepare
     return Status(202, build_out(prepare(environment, target)))
