@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 from array import array
 from bisect import bisect_left
 from pathlib import Path
 
+from studio.lib import beneath
+
 BLOCK = 64 * 1024
 _MAGIC = b"ATLRLI1\n"
 _RECORD = 8
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class LineIndex:
@@ -30,7 +34,7 @@ class LineIndex:
         """Read what is on disk and count the rest of ``size`` bytes. 2 GB take about a second, once."""
         blocks = size // BLOCK
         with contextlib.suppress(OSError):
-            raw = self.path.read_bytes()
+            raw = beneath.read_small(self.path, len(_MAGIC) + (blocks + 1) * _RECORD)
             if raw.startswith(_MAGIC):
                 usable = min((len(raw) - len(_MAGIC)) // _RECORD, blocks)
                 stored = array("Q")
@@ -59,8 +63,11 @@ class LineIndex:
             fresh.byteswap()
         # Without the right to write beside the log it is counted again the next time.
         with contextlib.suppress(OSError):
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
+            # What runs there may have put a link or a pipe in its place.
+            descriptor = os.open(self.path, _WRITE, 0o600)
             try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    return
                 os.pwrite(descriptor, fresh.tobytes(), len(_MAGIC) + (first - 1) * _RECORD)
                 os.pwrite(descriptor, _MAGIC, 0)
             finally:

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from django.utils.translation import gettext as _
 
-from studio.lib import storage
+from studio.lib import beneath, storage
 from studio.lib.errors import Invalid, TooLarge
 from studio.lib.names import from_disk
 
@@ -58,13 +58,21 @@ def _pour(source: IO[bytes], target: IO[bytes]) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
+def _opened(path: Path) -> IO[bytes]:
+    """The run may be going on, and put a link where its file was."""
+    try:
+        return beneath.reader(path)
+    except (FileNotFoundError, beneath.Leaves):
+        raise Invalid(_("%(name)s is not a plain file.") % {"name": path.name}, field="path") from None
+
+
 def _copy(source: Path | IO[bytes], target: Path) -> tuple[int, str]:
     """Size and sha256 of the copy, which is on disk when this returns. Shares blocks where the file system can."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(target.open("xb"))
         if isinstance(source, Path):
-            handle: IO[bytes] = stack.enter_context(source.open("rb"))
+            handle: IO[bytes] = stack.enter_context(_opened(source))
             try:
                 fcntl.ioctl(out.fileno(), _FICLONE, handle.fileno())
             except OSError:

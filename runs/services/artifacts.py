@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import heapq
 import os
@@ -17,7 +18,7 @@ from runs.models import Run
 from runs.services import places
 from runs.services.previews import Preview, kind_of, preview_file
 from runs.services.uploads import UploadState, put_chunk, upload_state
-from studio.lib import storage
+from studio.lib import beneath, storage
 from studio.lib.errors import Invalid, NotFound
 from studio.lib.names import from_disk
 from studio.lib.paging import Page, decode_cursor, encode_cursor
@@ -171,11 +172,18 @@ def zip_stream(run: Run, prefix: str = "") -> Iterator[bytes]:
     count = 0
     for info in iterate_files(run):
         if not cleaned or info.path == cleaned or info.path.startswith(cleaned + "/"):
-            archive.add_path(str(places.find(run, info.path)), info.path)
+            archive.add(_pieces(places.find(run, info.path)), info.path)
             count += 1
     if not count:
         raise NotFound(_("The run has no file below %(prefix)s.") % {"prefix": cleaned or "/"})
     return iter(archive)
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """What is read only now, long after the look at it; of what is no file any more, nothing."""
+    with contextlib.suppress(FileNotFoundError, beneath.Leaves), beneath.reader(path) as handle:
+        while piece := handle.read(1 << 20):
+            yield piece
 
 
 def find_model_file(run: Run, path: str) -> Path:
@@ -213,5 +221,5 @@ def _written(run: Run, found: Path, name: str) -> bool:
     file = snapshot.get(name)
     if file is None or file["size"] != found.stat().st_size:
         return True
-    with found.open("rb") as handle:
+    with beneath.reader(found) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest() != str(file["sha256"])

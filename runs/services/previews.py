@@ -5,9 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from django.utils.translation import gettext as _
+
+from studio.lib import beneath
+from studio.lib.errors import NotFound
 
 MAX_TEXT = 256 * 1024
 MAX_JSON = 2 * 1024 * 1024
@@ -57,8 +63,13 @@ def kind_of(name: str) -> str:
 
 def preview_file(path: Path, name: str) -> Preview:
     """Reads at most MAX_JSON bytes, of most files MAX_TEXT."""
-    size, suffix, kind = path.stat().st_size, PurePosixPath(name).suffix.lower(), kind_of(name)
-    with path.open("rb") as handle:
+    suffix, kind = PurePosixPath(name).suffix.lower(), kind_of(name)
+    try:
+        handle = beneath.reader(path)
+    except (FileNotFoundError, beneath.Leaves):
+        raise NotFound(_("There is no file %(name)s.") % {"name": name}) from None
+    with handle:
+        size = os.fstat(handle.fileno()).st_size
         head = handle.read(MAX_JSON if kind in ("json", "notebook") else MAX_TEXT)
     truncated = size > len(head)
     if kind == "image":

@@ -16,6 +16,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
 
+from studio.lib import beneath
 from studio.lib.errors import NotFound
 from studio.lib.names import visible
 
@@ -153,8 +154,8 @@ def file_response(
     the file's time and size.
     """
     try:
-        file = path.open("rb")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        file = beneath.reader(path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, beneath.Leaves):
         raise NotFound(_("There is no such file.")) from None
     state = os.fstat(file.fileno())
     name = name or path.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import uuid
 from pathlib import Path
@@ -182,3 +183,15 @@ def test_the_seal_records_size_lines_and_checksum(team) -> None:  # type: ignore
     stream = LogStream.objects.get(unit=unit)
     assert (stream.size, stream.lines, stream.sealed) == (7, 2, True)
     assert stream.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_an_index_that_is_a_link_or_a_pipe_is_let_be(small_blocks: None, tmp_path: Path) -> None:
+    """It lies where the command can write: the studio follows no link of it, and waits for nobody."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"open-sesame")
+    file = a_log(b"a\n" * 500)
+    file.path.with_name("stdout.log.idx").symlink_to(secret)
+    assert file.lines() == 500 and secret.read_bytes() == b"open-sesame"
+    file.path.with_name("stdout.log.idx").unlink()
+    os.mkfifo(file.path.with_name("stdout.log.idx"))
+    assert file.lines() == 500

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 
 from runs.models import Run
 from runs.services import artifacts, places, previews, snapshots
+from studio.lib import beneath
 from studio.lib.errors import Conflict, Invalid, NotFound
 
 pytestmark = pytest.mark.django_db
@@ -230,3 +232,52 @@ def test_a_model_that_the_script_saved_beside_itself(run: Run, folder: Path, tea
     for name in ("outputs/old.joblib", "train.py", "outputs/none.pkl"):
         with pytest.raises(NotFound, match="It has: .*outputs/model.pkl"):
             artifacts.find_model_file(run, name)
+
+
+def test_an_upload_writes_nowhere_else(run: Run, folder: Path, tmp_path: Path) -> None:
+    """What runs in a container knows the name of the part, and may change folders while the bytes come."""
+    (tmp_path / "keys").write_text("open-sesame")
+    (folder / "uploads").mkdir()
+    part = hashlib.sha256(str(folder / "artifacts" / "x").encode()).hexdigest()[:32] + ".part"
+    (folder / "uploads" / part).symlink_to(tmp_path / "keys")
+    with pytest.raises(Invalid, match="in the way"):
+        artifacts.put_chunk(run, "x", 0, io.BytesIO(b"evil"))
+    assert artifacts.upload_state(run, "x").size == 0
+    (folder / "uploads" / part).unlink()
+    os.mkfifo(folder / "uploads" / part)
+    with pytest.raises(Invalid, match="in the way"):
+        artifacts.put_chunk(run, "x", 0, io.BytesIO(b"evil"))
+    (folder / "uploads" / part).unlink()
+    (folder / "uploads").rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "uploads").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Invalid, match="in the way"):
+        artifacts.put_chunk(run, "x", 0, io.BytesIO(b"evil"))
+    (folder / "uploads").unlink()
+
+    class Swaps(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if not (folder / "artifacts" / "deep").is_symlink():
+                (folder / "artifacts" / "deep").rmdir()
+                (folder / "artifacts" / "deep").symlink_to(tmp_path / "elsewhere")
+            return super().read(size)
+
+    (folder / "artifacts" / "deep").mkdir()
+    with pytest.raises(Invalid, match="in the way"):
+        artifacts.put_chunk(run, "deep/authorized_keys", 0, Swaps(b"evil"))
+    assert not list((tmp_path / "elsewhere").iterdir()) and (tmp_path / "keys").read_text() == "open-sesame"
+
+
+def test_a_file_replaced_by_a_link_while_it_is_asked_for(run: Run, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("open-sesame")
+    found = artifacts.open_file(run, "outputs/deep/a.txt")
+    found.unlink()
+    found.symlink_to(tmp_path / "keys")
+    with pytest.raises(OSError, match="leads out"):
+        beneath.reader(found)
+    with pytest.raises(NotFound):
+        previews.preview_file(found, "a.txt")
+    found.unlink()
+    os.mkfifo(found)
+    with pytest.raises(OSError, match="no plain file"):
+        beneath.reader(found)
