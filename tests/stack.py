@@ -134,6 +134,9 @@ class Stack:
         for name in reversed(SERVICES):
             self._end(name, signal.SIGTERM)
         self.end_units()
+        folder = gate.folder(self.data.resolve())
+        if self.data.resolve() not in folder.parents:
+            shutil.rmtree(folder, ignore_errors=True)
 
     # Single services.
 

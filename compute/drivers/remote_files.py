@@ -273,7 +273,8 @@ class RemoteFiles:
         return remote_host.probe(self.link)
 
     def gate(self) -> str:
-        return f"{self.base}/gate" if remote_gate.keep(self.link, self.base) != remote_gate.ABSENT else ""
+        there = remote_gate.keep(self.link, self.base) != remote_gate.ABSENT
+        return remote_gate.folder(self.base) if there else ""
 
     def user(self) -> tuple[int, int, list[int]]:
         host = self.host()

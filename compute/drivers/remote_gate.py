@@ -1,7 +1,7 @@
 """The studio's gate on a machine behind SSH: a socket there that leads, over the one connection, to a web process here.
 
-Containers see the folder ``<base>/gate``. Each process and connection of ours listens there under a name of its own,
-made again after every reconnection; those of connections that are over are taken away.
+Containers see the folder ``<base>/gate/<installation>``. Each process and connection of ours listens there under a name
+of its own, made again after every reconnection; those of connections that are over are taken away.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import asyncssh
 from django.conf import settings
 
 from compute.drivers.ssh import Link
+from compute.installation import installation_id
 from studio.bootstrap import gate
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,11 @@ exit 0
 """
 
 
+def folder(base: str) -> str:
+    """Of this studio alone: others may be given the same ``base``, and must not get each other's requests."""
+    return f"{base}/gate/{installation_id()[:8]}"
+
+
 def keep(link: Link, base: str) -> str:
     """OPEN, CLOSED or ABSENT. Made where this connection has none yet; else it costs nothing. Raises SshProblem."""
     made = link.memo.get(f"gate-{base}")
@@ -52,7 +58,7 @@ async def _once(link: Link, connection: asyncssh.SSHClientConnection, base: str)
     name = f"gate-{base}"
     made = link.memo.get(name)
     if made is None or made.cancelled():
-        made = link.memo[name] = asyncio.ensure_future(_make(link, connection, f"{base}/gate"))
+        made = link.memo[name] = asyncio.ensure_future(_make(link, connection, folder(base)))
     state = str(await asyncio.shield(made))
     if state == ABSENT:
         asyncio.get_running_loop().call_later(AGAIN_S, link.memo.pop, name, None)
