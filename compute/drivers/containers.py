@@ -134,9 +134,9 @@ def volumes(text: str) -> tuple[list[Bind], list[str]]:
     return found, wrong
 
 
-def not_allowed(wanted: Iterable[Bind], allowed: Iterable[Any]) -> list[str]:
-    """The folders of the machine that lie in none of ``allowed`` (paths or their texts)."""
-    roots = [str(folder).rstrip("/") for folder in allowed]
+def not_allowed(wanted: Iterable[Bind], allowed: Iterable[str]) -> list[str]:
+    """The folders of the machine that lie in none of ``allowed``."""
+    roots = [folder.rstrip("/") for folder in allowed]
     return [
         bind.source
         for bind in wanted

@@ -41,6 +41,11 @@ def problem(code: str, message: str, *, hint: str = "", package: str = "", line:
     return found
 
 
+def disk_full() -> Problem:
+    hint = "Delete images that nobody uses, or give the engine more room."
+    return problem("disk-full", "There is no space left on the disk of the Docker engine.", hint=hint)
+
+
 def build(
     client: APIClient,
     plan: Plan,
@@ -126,8 +131,7 @@ def explain(error: str, said: list[str], plan: Plan, instructions: list[int], st
     """What stopped a build: a package first, else the line of the Dockerfile, else what the engine says."""
     flat, heard = " ".join(error.split()), "\n".join(said)
     if re.search(r"no space left on device|disk quota exceeded", f"{flat}\n{heard}", re.I):
-        hint = "Delete images that nobody uses, or give the engine more room."
-        return problem("disk-full", "There is no space left on the disk of the Docker engine.", hint=hint)
+        return disk_full()
     line = _line_of(step, instructions)
     if line in plan.lines:
         return _pip(plan.lines[line], heard, flat)

@@ -194,12 +194,7 @@ def engine_access(target: Target) -> tuple[dict[str, Any], dict[str, str]]:
     from compute.services.targets import target_driver
 
     driver: Any = target_driver(target)
-    if hasattr(driver, "engine_access"):
-        access = dict(driver.engine_access())
-    else:
-        access = {"kind": target.driver, "config": driver.config}
-    opened = json.loads(locks.decrypt(target.secrets)) if target.secrets else {}
-    return access, opened
+    return driver.engine_access(), driver.secrets
 
 
 def _start(
@@ -232,7 +227,7 @@ def _start(
         "uv": uv_binary(),
         "access": access,
         "push_to": push,
-        "settings": {name: getattr(settings, name) for name in _SETTINGS if hasattr(settings, name)},
+        "settings": {name: getattr(settings, name) for name in _SETTINGS},
     }
     write_atomic(code / "order.json", order)
     secrets = {"ATELIER_ENGINE": json.dumps(opened), "ATELIER_REGISTRIES": json.dumps(registries)}

@@ -22,7 +22,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-RESULT, PROBLEMS = Path("outputs") / "image.json", Path("outputs") / "problems.json"
+from compute.shim import build_venv
+
+RESULT = Path("outputs") / "image.json"
 PATIENCE_S = {"docker": 60.0}  # how long an engine may not answer; elsewhere:
 FAR_PATIENCE_S = 1800.0
 MOST_TIMES = 30  # a build that is cut off again and again has another reason
@@ -47,14 +49,14 @@ def secret(name: str, empty: str) -> Any:
 
 
 def fail(problems: list[dict[str, Any]]) -> int:
-    from compute.images.words import say, write_json
+    from compute.images.words import say
 
     say()
     for one in problems:
         say("ERROR  " + one["message"])
         if one.get("hint"):
             say("       " + one["hint"])
-    write_json(PROBLEMS, problems)
+    build_venv.report(problems)
     return 2
 
 
@@ -74,7 +76,7 @@ def main() -> int:
     for name in [name for name in os.environ if name.startswith("ATELIER_HIDDEN_")]:
         os.environ.pop(name)
     from compute.images.resolve import index_settings
-    from compute.images.words import hide, human, say, write_json
+    from compute.images.words import hide, human, say
 
     hide(*map(str, engine_secrets.values()), *(str(one.get("password") or "") for one in registries))
     hide(*hidden_of(index_settings()))
@@ -83,7 +85,8 @@ def main() -> int:
     if isinstance(result, int):
         return result
     result["seconds"] = round(time.time() - started, 3)
-    write_json(RESULT, result)
+    RESULT.parent.mkdir(exist_ok=True)
+    build_venv.write_json(str(RESULT), result)
     much = f"{len(result['packages'])} packages, {human(result['size'])}, {result['seconds']:.1f} s"
     say()
     say(f"Ready: {result['image']}, {much}")

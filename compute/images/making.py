@@ -11,7 +11,7 @@ from docker.errors import APIError, DockerException
 
 from compute.environments import recipe_from_dict
 from compute.images import dockerfile, plan, probe, resolve, transport
-from compute.images.building import BuildFailed, build, problem
+from compute.images.building import BuildFailed, build, disk_full, problem
 from compute.images.words import say
 
 GET_BASE = (
@@ -71,8 +71,7 @@ class Making:
     def _no_base(self, image: str, line: int, error: transport.TransportFailed) -> dict[str, Any]:
         where = f"Line {line}: " if line else ""
         if error.code == "disk-full":
-            hint = "Delete images that nobody uses, or give the engine more room."
-            return problem("disk-full", "There is no space left on the disk of the Docker engine.", hint=hint)
+            return disk_full()
         return problem("base-missing", f"{where}the image {image} cannot be had: {error}", hint=GET_BASE, line=line)
 
     # Not built because it is there.

@@ -12,7 +12,7 @@ from docker.errors import APIError, DockerException, NotFound
 
 from compute.images.plan import Found, found_from
 
-LABEL = "atelier.probe"
+LABEL = "atelier.image.probe"  # of the container: when it was made, in seconds since 1970
 OLD_S = 600.0
 WAIT_S = 120
 _BEGIN, _END = "<<atelier", "atelier>>"

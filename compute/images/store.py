@@ -17,6 +17,7 @@ from docker import APIClient
 from docker.errors import APIError, ImageNotFound
 
 from compute import states
+from compute.build_rows import BUILDING, READY
 from compute.drivers import engine
 from compute.images import plan
 from compute.images.builds import engine_access, has_containers
@@ -28,8 +29,10 @@ from studio.lib.errors import Invalid
 
 TIMEOUT_S = 30.0
 _EMPTY = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"  # a layer without a file
-_NO_LAYER = ("ARG", "CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "MAINTAINER", "ONBUILD", "SHELL")
-_NO_LAYER_EITHER = ("STOPSIGNAL", "USER", "VOLUME")
+_NO_LAYER = frozenset(
+    """ARG CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL MAINTAINER ONBUILD SHELL STOPSIGNAL USER
+    VOLUME""".split()  # noqa: SIM905 - read as words
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class _Looked:
             EnvironmentBuild.objects.filter(detail__image__in=[tag for tag, _one in ours]).select_related("target")
         )
         self.needed = _needed(builds)
-        self.building = set(EnvironmentBuild.objects.filter(state="building").values_list("content_hash", flat=True))
+        self.building = set(EnvironmentBuild.objects.filter(state=BUILDING).values_list("content_hash", flat=True))
         self.running = {one.get("ImageID") for one in client.containers(all=True)}
         self.chains = {one["Id"]: _chain(client, one["Id"]) for one in listed}
         self.names = _names(target, {build.content_hash for build in builds})
@@ -193,7 +196,7 @@ def match(history: list[dict[str, Any]], chain: tuple[str, ...]) -> dict[str, in
 
 def _is_metadata(created_by: str) -> bool:
     words = created_by.split("#(nop)")[-1].split() if "#(nop)" in created_by else created_by.split()
-    return bool(words) and words[0] in (*_NO_LAYER, *_NO_LAYER_EITHER)
+    return bool(words) and words[0] in _NO_LAYER
 
 
 def images_prune(
@@ -225,7 +228,7 @@ def images_prune(
         gone = []
         for image in chosen:
             own = EnvironmentBuild.objects.filter(detail__image=image.tag, target__workspace_id=target.workspace_id)
-            own.filter(state="ready").delete()  # first: whoever comes now has it built
+            own.filter(state=READY).delete()  # first: whoever comes now has it built
             try:
                 client.remove_image(image.tag)
                 gone.append(image)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import threading
 import time
-from pathlib import Path
-from typing import Any
 
 _SHORT = 6  # what is shorter cannot be told from other text
 _hidden: set[str] = set()
@@ -62,14 +58,3 @@ class Patience:
                 waited = time.monotonic() - seen
                 print(scrub(f"  ... {waited:.0f} s without a word at {self.where}"), flush=True)
                 since = time.monotonic()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    with partial.open("w", encoding="utf-8") as handle:
-        json.dump(value, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    partial.replace(path)

@@ -249,7 +249,7 @@ def test_volumes_of_this_machine_are_the_site_administrators(team: Any, settings
     def refused(target: Target) -> bool:
         return "volumes" in [problem.code for problem in targets.target_driver(target).check()]
 
-    settings.ATELIER_DOCKER_VOLUMES = [tmp_path / "shared"]
+    settings.ATELIER_DOCKER_VOLUMES = [f"{tmp_path}/shared"]
     (tmp_path / "shared" / "images").mkdir(parents=True)
     team.owner.is_superuser = False
     team.owner.save()
