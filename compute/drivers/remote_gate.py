@@ -1,7 +1,7 @@
 """The studio's gate on a machine behind SSH: a socket there that leads, over the one connection, to a web process here.
 
-Containers see the folder ``<base>/gate/<installation>``. Each process and connection of ours listens there under a name
-of its own, made again after every reconnection; those of connections that are over are taken away.
+Containers see the folder (``folder``). Each process and connection of ours listens in it under a name of its own, made
+again after every reconnection; those of connections that are over are taken away.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ exit 0
 
 
 def folder(base: str) -> str:
-    """Of this studio alone: others may be given the same ``base``, and must not get each other's requests."""
-    return f"{base}/gate/{installation_id()[:8]}"
+    """Of this studio alone: others may be given the same ``base``, and must not get each other's requests. Short, since
+    the path of a socket may have no more than 107 bytes."""
+    ours = installation_id()
+    return f"{base}/gate" if ours in base else f"{base}/gate/{ours[:8]}"
 
 
 def keep(link: Link, base: str) -> str:

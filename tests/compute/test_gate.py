@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docker import APIClient
 
 from compute.drivers.container_files import LocalFiles
 from compute.drivers.own_container import translator
 from studio.bootstrap import gate
 from tests.client.conftest import Script
-from tests.gear.docker import SOCKET, need_engine, test_image
+from tests.gear.docker import clean, need_engine, test_image
 from tests.gear.sshd import Sshd, User
 from tests.stack import Stack, wait_until
 
@@ -188,10 +187,7 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
             yield Studio(stack, tmp_path / "work", Script({"ATELIER_HOME": str(tmp_path / "home")}))
         finally:
             stack.stop()
-            installation = (stack.data / "installation").read_text().strip()
-            client = APIClient(base_url=f"unix://{SOCKET}", version="1.40", timeout=60)
-            for each in client.containers(all=True, filters={"label": f"atelier.installation={installation}"}):
-                client.remove_container(each["Id"], force=True, v=True)
+            clean(stack.installation)
 
 
 @pytest.mark.services
@@ -214,7 +210,7 @@ def test_on_another_machine(studio: Studio) -> None:
         assert studio.attach("far", server, user)["gate"] is True
         run = studio.submit("far")
         studio.says(run, "halfway\n")
-        [folder] = (user.home / ".atelier").glob("*/gate/*")
+        [folder] = (user.home / ".atelier").glob("*/gate")
         assert folder.stat().st_mode & 0o777 == 0o700 and folder.stat().st_uid == user.uid
         before = set(folder.glob("*.sock"))
         assert before and all(stat.S_IMODE(each.lstat().st_mode) & 0o077 == 0 for each in before)
