@@ -21,7 +21,7 @@ def bytes_of(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     match = _SIZE.match(str(value))
-    found = int(float(match.group(1)) * _UNITS[match.group(2).lower()]) if match else 0
+    found = int(float(match.group(1)) * _UNITS[match.group(2).lower()]) if match and len(match.group(1)) < 30 else 0
     if found <= 0:
         raise ValueError(_("%(value)r is not a size. Write 512m or 8g.") % {"value": value})
     return found

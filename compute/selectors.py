@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +10,7 @@ from django.db.models import Count, Q, QuerySet
 from django.utils.translation import gettext as _
 
 from compute import states
-from compute.drivers import registry
+from compute.drivers import registry, unit_records
 from compute.drivers.base import DriverError
 from compute.models import Target, Unit, UnitKind
 from compute.spec import Capacity, Handle
@@ -29,10 +28,9 @@ def unit_beat(unit: Unit) -> dict[str, Any]:
     from compute.services.targets import target_driver
 
     try:
-        beat = json.loads(target_driver(unit.target).read(handle_of(unit), "beat.json", 0, 1 << 16))
-    except (DriverError, ValueError):
+        return unit_records.parsed(target_driver(unit.target).read(handle_of(unit), "beat.json", 0, 1 << 16)) or {}
+    except DriverError:
         return {}
-    return beat if isinstance(beat, dict) else {}
 
 
 def pool(target: Target) -> list[int]:

@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import shutil
-import stat
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,13 +22,14 @@ from django.utils.translation import gettext as _
 
 from compute.client_library import client_library
 from compute.data.places import DATASETS_FILE
+from compute.drivers import unit_records
 from compute.drivers.base import NotFound, Refused, Unreachable
 from compute.drivers.unit_folder import STREAM_FILES, lay_out, read_json, stream_sizes, write_atomic
 from compute.shim import mounts as shield
 from compute.shim import supervisor
 from compute.spec import UnitSpec
 from studio.bootstrap import gate
-from studio.lib import storage
+from studio.lib import beneath, storage
 from studio.lib.errors import Invalid
 
 SHIM_PLACE = "/opt/atelier/shim"  # in the container
@@ -219,13 +219,10 @@ class LocalFiles:
 
     def read(self, key: str, path: str, offset: int, limit: int) -> bytes:
         try:
-            place = storage.safe_join(self.folder(key), path)
-            if not place.is_file():
-                raise NotFound(path)
-            with place.open("rb") as reader:
+            with beneath.reader(storage.safe_join(self.folder(key), path)) as reader:
                 reader.seek(offset)
                 return reader.read(limit)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, Invalid):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, beneath.Leaves, Invalid):
             raise NotFound(path) from None
         except OSError as error:
             raise Unreachable(str(error)) from error
@@ -318,9 +315,9 @@ class LocalFiles:
 
 
 def _own_json(path: Path) -> dict[str, Any] | None:
-    """As ``read_json`` of a plain file. Through a link, what runs in a container could lead us to what it cannot see,
-    and a pipe would keep us waiting."""
+    """A record in a plain file. Through a link, what runs in a container could lead us to what it cannot see, and a
+    pipe would keep us waiting."""
     try:
-        return read_json(path) if stat.S_ISREG(path.lstat().st_mode) else None
+        return unit_records.parsed(beneath.read_small(path, unit_records.LIMIT + 1))
     except OSError:
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -19,7 +18,7 @@ from django.utils.translation import gettext, gettext_lazy
 from docker import APIClient
 from docker.errors import APIError
 
-from compute.drivers import container_exit, container_fields, docker_checks, engine, own_container
+from compute.drivers import container_exit, container_fields, docker_checks, engine, own_container, unit_records
 from compute.drivers import containers as boxes
 from compute.drivers.base import DriverError, NotFound, Refused, Unreachable
 from compute.drivers.container_files import ContainerFiles, LocalFiles, Look
@@ -34,6 +33,9 @@ KILL_SLACK_S = 150.0  # beyond its grace a supervisor may need this long to keep
 STARTING_S = 120.0
 FRESH_S = 60.0
 LOG_LINES = 20
+LAST_WORDS_S = 5
+
+_told: dict[str, float] = {}  # by key: when this process first told a unit to end
 
 
 class DockerDriver:
@@ -273,15 +275,34 @@ class DockerDriver:
         return self._files.read(handle.key, path, offset, limit)
 
     def fetch(self, handle: Handle, *, final: bool = False) -> bool:
+        if final:
+            self._over(handle.key)
         return True
+
+    def _over(self, key: str) -> bool:
+        """Whether nobody writes any more. A container lives on for a moment after the record of its end; one that lives
+        on for longer, whoever wrote that record, changes no files while the studio reads them."""
+        name = boxes.container_name(key)
+        for kill in (False, True):
+            details = self._inspect(key)
+            if details is None or not details["State"].get("Running"):
+                return True
+            if kill:
+                with contextlib.suppress(NotFound, Refused), asking(self.address):
+                    self._engine().kill(name, "SIGKILL")
+            with contextlib.suppress(DriverError), asking(self.address):
+                self._engine().wait(name, timeout=LAST_WORDS_S)
+        details = self._inspect(key)
+        return details is None or not details["State"].get("Running")
 
     def cancel(self, handle: Handle, grace_s: float) -> None:
         look = self._files.look([handle.key])[handle.key]
         if look.exit is not None:
             return
-        since = time.time()
-        with contextlib.suppress(NotFound, ValueError):
-            since = float(json.loads(self._files.read(handle.key, "cancel.json", 0, 1 << 16)).get("at") or since)
+        since = _told.setdefault(handle.key, time.time())
+        with contextlib.suppress(NotFound):
+            told = unit_records.parsed(self._files.read(handle.key, "cancel.json", 0, 1 << 16)) or {}
+            since = min(since, told.get("at") or since)  # it may have been written in the container too
         with contextlib.suppress(NotFound):
             self._files.write(handle.key, "cancel.json", {"grace_s": grace_s, "at": since})
         overdue = time.time() - since > grace_s + KILL_SLACK_S
@@ -316,6 +337,7 @@ class DockerDriver:
         return gettext("The run was never started on this target.")
 
     def release(self, handle: Handle) -> None:
+        _told.pop(handle.key, None)
         try:
             with asking(self.address):
                 self._engine().remove_container(boxes.container_name(handle.key), v=True, force=True)

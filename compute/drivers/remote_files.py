@@ -21,7 +21,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from compute.client_library import client_library
-from compute.drivers import remote_gate, remote_host
+from compute.drivers import remote_gate, remote_host, unit_records
 from compute.drivers.base import NotFound, Unreachable
 from compute.drivers.container_files import GATE_PLACE, SHIM_PLACE, STREAMS, Bind, LocalFiles, Look, shim_library
 from compute.drivers.remote_fetch import DONE, safe_key
@@ -212,11 +212,11 @@ class RemoteFiles:
                 found[key] = self.own.look([key])[key]
                 continue
             if f"{key}/beat.json" in contents:
-                beats[key] = _record(contents[f"{key}/beat.json"])
+                beats[key] = unit_records.parsed(contents[f"{key}/beat.json"])
                 self.link.memo[f"beat-{key}"] = (first[key]["beat.json"][2], beats[key])
             record = None
             if key in ended:
-                record = _record(contents[f"{key}/exit.json"])
+                record = unit_records.parsed(contents[f"{key}/exit.json"])
                 record = record or {"reason": "unreadable", "code": None, "signal": None}
             files = later.get(key) or first.get(key) or {}
             sizes = {name: files.get(file, (0, 0, 0))[1] for name, file in _STREAM_FILES.items()}
@@ -288,20 +288,3 @@ class RemoteFiles:
 
 
 _STREAM_FILES = {"stdout": "stdout.log", "events": "events.jsonl"}
-
-
-def _record(content: bytes) -> dict[str, Any] | None:
-    """A record as the supervisor writes it; what does not look like one is none."""
-    try:
-        found = json.loads(content)
-    except ValueError:
-        return None
-    if not isinstance(found, dict):
-        return None
-    for name in ("started", "ended", "at"):
-        if not isinstance(found.get(name), (int, float, type(None))):
-            found[name] = None
-    for name in ("code", "signal"):
-        if not isinstance(found.get(name), (int, type(None))):
-            found[name] = None
-    return found

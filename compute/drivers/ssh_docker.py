@@ -16,7 +16,7 @@ from django.utils.translation import gettext, gettext_lazy
 from docker import APIClient
 
 from compute.drivers import container_fields, containers, docker_checks, engine, remote_fetch, remote_gate, remote_host
-from compute.drivers.base import DriverError, HostKeyUnknown, NotFound, Refused, Unreachable
+from compute.drivers.base import HostKeyUnknown, NotFound, Refused, Unreachable
 from compute.drivers.docker import DockerDriver
 from compute.drivers.engine import asking
 from compute.drivers.remote_files import RemoteFiles
@@ -218,24 +218,11 @@ class RemoteDockerDriver(DockerDriver):
             (local / remote_fetch.DONE).touch()
         return whole
 
-    def _over(self, key: str) -> bool:
-        """Whether nobody writes any more. A container lives on for a moment after the record of its end."""
-        details = self._inspect(key)
-        if details is not None and details["State"].get("Running"):
-            with contextlib.suppress(DriverError), asking(self.address):
-                self._engine().wait(containers.container_name(key), timeout=LAST_WORDS_S)
-            details = self._inspect(key)
-        return details is None or not details["State"].get("Running")
-
     def release(self, handle: Handle) -> None:
         """What is not here yet comes first; then nothing of the unit stays there."""
         key = handle.key
-        if not self._files.done(key):
-            if not self._over(key):
-                with contextlib.suppress(NotFound, Refused), asking(self.address):
-                    self._engine().kill(containers.container_name(key), "SIGKILL")
-            if not self.fetch(handle, final=True):
-                raise Unreachable(gettext("The run's files are still being written on its machine."))
+        if not self._files.done(key) and not self.fetch(handle, final=True):
+            raise Unreachable(gettext("The run's files are still being written on its machine."))
         with contextlib.suppress(NotFound, Refused), asking(self.address):  # gone, or just going
             self._engine().remove_container(containers.container_name(key), v=True, force=True)
         self._files.discard(key)

@@ -35,7 +35,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """The file's content, None when it is not there or not whole."""
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-import json
 import logging
 from typing import Any
 
@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from compute import selectors, states
 from compute.data import outputs
+from compute.drivers import unit_records
 from compute.drivers.base import Driver, DriverError, NotFound, Unreachable
 from compute.leases import drop_dead
 from compute.models import Unit
@@ -113,10 +114,11 @@ def _unreachable(unit: Unit, observation: Observation) -> None:
 def _gone(unit: Unit, driver: Driver, observation: Observation) -> None:
     """GONE fails a unit only after the exit record was looked for."""
     handle = selectors.handle_of(unit)
+    record = None
     try:
-        record = json.loads(driver.read(handle, "exit.json", 0, 1 << 20))
-    except (NotFound, ValueError):
-        record = {"reason": "lost", "message": driver.diagnose(handle)}
+        with contextlib.suppress(NotFound):
+            record = unit_records.parsed(driver.read(handle, "exit.json", 0, unit_records.LIMIT + 1))
+        record = record or {"reason": "lost", "message": driver.diagnose(handle)}
     except Unreachable as error:
         _unreachable(unit, Observation(Phase.UNREACHABLE, detail=str(error)))
         return
@@ -124,6 +126,7 @@ def _gone(unit: Unit, driver: Driver, observation: Observation) -> None:
 
 
 def _ended(unit: Unit, driver: Driver | None, record: dict[str, Any], observation: Observation) -> None:
+    record = unit_records.clean(record)  # whoever wrote it: it goes into the database
     started = unit.started_at or _moment(record.get("started") or observation.started_at)
     if unit_move(unit, states.FINALIZING, exit=record, started_at=started):
         _finish_soon(unit, driver, observation)
@@ -142,6 +145,7 @@ def _finish_soon(unit: Unit, driver: Driver | None, observation: Observation) ->
 
 
 def _moment(unix: float | None) -> datetime.datetime | None:
+    unix = unit_records.clean({"at": unix})["at"]
     return datetime.datetime.fromtimestamp(unix, tz=datetime.UTC) if unix else None
 
 

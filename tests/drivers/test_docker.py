@@ -367,6 +367,23 @@ class TestDockerDriver(DriverContract):
 
     # What can be wrong.
 
+    def test_one_that_says_it_has_ended_is_ended(self, driver: Driver, unit: Callable[..., UnitSpec]) -> None:
+        """Its user writes the records as it likes: the studio reads its files once nobody changes them any more."""
+        command = """trap '' TERM; echo '{"reason": "exited", "code": 0, "started": "x"}' >../t; echo '[]' >../cancel.json
+            mv ../t ../exit.json; sleep 600"""
+        handle = self.started(driver, spec := unit(command))
+        seen = self.ended(driver, handle)
+        assert seen.phase is Phase.EXITED and seen.exit is not None and seen.exit["started"] is None
+        driver.cancel(handle, 0)
+        assert driver.fetch(handle, final=True)
+        assert not inspected(spec.key)["State"]["Running"]
+
+    def test_cancel_bears_a_word_that_is_not_ours(self, driver: Driver, unit: Callable[..., UnitSpec]) -> None:
+        handle = self.started(driver, unit("echo '[1]' >../cancel.json; echo made; exec sleep 600"))
+        wait_until("its word", lambda: "made" in self.text(driver, handle))
+        driver.cancel(handle, 0)
+        assert (self.ended(driver, handle).exit or {})["reason"] == "canceled"
+
     def test_missing_image(self, driver: Driver, unit: Callable[..., UnitSpec]) -> None:
         with pytest.raises(ImageMissing, match="no-such-image:here"):
             driver.prepare(unit("true", image="no-such-image:here"))
