@@ -27,7 +27,17 @@ from typing import Any, TypeVar
 import asyncssh
 from django.utils.translation import gettext as _
 
-from compute.drivers.ssh_login import CONNECT, Login, SshProblem, public_line, read_key, refusal, said, unknown_host_key
+from compute.drivers.ssh_login import (
+    CONNECT,
+    Login,
+    SshProblem,
+    public_line,
+    reach,
+    read_key,
+    refusal,
+    said,
+    unknown_host_key,
+)
 from compute.drivers.ssh_sessions import Done, Pipe, Sessions
 
 KEEPALIVE_S = 2
@@ -263,7 +273,7 @@ class Link:
         }  # fmt: skip
         try:
             async with asyncio.timeout(2 * CONNECT_S):
-                return await asyncssh.connect(login.address, **options)
+                return await asyncssh.connect(login.address, sock=await reach(login, CONNECT_S), **options)
         except asyncssh.HostKeyNotVerifiable:
             raise unknown_host_key(login, client.offered) from None
         except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost, ConnectionResetError) as error:
@@ -291,7 +301,8 @@ class Link:
         }
         with contextlib.suppress(asyncssh.Error, OSError):
             async with asyncio.timeout(CONNECT_S):
-                (await asyncssh.connect(self.login.address, **chosen)).close()
+                sock = await reach(self.login, CONNECT_S)
+                (await asyncssh.connect(self.login.address, sock=sock, **chosen)).close()
         return client.offered
 
     async def _methods(self, options: dict[str, Any]) -> list[str]:
@@ -300,7 +311,8 @@ class Link:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CONNECT_S):
                 chosen = {name: options[name] for name in names}
-                return list(await asyncssh.get_server_auth_methods(self.login.address, **chosen))
+                sock = await reach(self.login, CONNECT_S)
+                return list(await asyncssh.get_server_auth_methods(self.login.address, sock=sock, **chosen))
         return []
 
     async def _forward(self, connection: asyncssh.SSHClientConnection, socket: str) -> str:

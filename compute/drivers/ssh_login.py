@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import re
@@ -15,6 +16,7 @@ from django.utils.translation import gettext as _
 
 from compute import host_keys
 from compute.drivers.base import DriverError, HostKeyChanged, HostKeyUnknown, Unreachable
+from studio.datasets.backends import guard
 
 CONNECT, HOST_KEY, LOGIN, SYSTEM = "connect", "host-key", "login", "system"
 
@@ -49,6 +51,25 @@ class Login:
     def __str__(self) -> str:
         place = f"[{self.address}]" if ":" in self.address else self.address
         return place if self.port == 22 else f"{place}:{self.port}"
+
+
+async def reach(login: Login, timeout: float) -> socket.socket:
+    """A connection to the machine, under the rules that hold for datastores too. ``timeout``: seconds for each of its
+    addresses. Raises OSError; ForbiddenAddress where the studio may not go."""
+    last: OSError = OSError("no address to connect to")
+    for family, kind, protocol, _name, place in await asyncio.to_thread(guard.resolve, login.address, login.port):
+        made = socket.socket(family, kind, protocol)
+        try:
+            made.setblocking(False)
+            async with asyncio.timeout(timeout):
+                await asyncio.get_running_loop().sock_connect(made, place)
+            return made
+        except BaseException as error:
+            made.close()
+            if not isinstance(error, OSError):
+                raise
+            last = error
+    raise last
 
 
 def _bad_key(message: str, hint: str = "", name: str = "private_key") -> SshProblem:
@@ -197,6 +218,13 @@ def said(login: Login, error: BaseException) -> DriverError:
 
 def _network(login: Login, error: OSError, words: dict[str, Any]) -> SshProblem:
     text = str(error)
+    if isinstance(error, guard.ForbiddenAddress):
+        return SshProblem(
+            CONNECT,
+            _("Atelier makes no connections to %(where)s.") % {"where": error.where},
+            _("An administrator can allow this address with the setting ATELIER_DATA_ALLOW."),
+            "address",
+        )
     if isinstance(error, ConnectionRefusedError) or f"Errno {errno.ECONNREFUSED}" in text:
         return SshProblem(
             CONNECT,

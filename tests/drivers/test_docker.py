@@ -369,7 +369,8 @@ class TestDockerDriver(DriverContract):
 
     def test_one_that_says_it_has_ended_is_ended(self, driver: Driver, unit: Callable[..., UnitSpec]) -> None:
         """Its user writes the records as it likes: the studio reads its files once nobody changes them any more."""
-        command = """trap '' TERM; echo '{"reason": "exited", "code": 0, "started": "x"}' >../t; echo '[]' >../cancel.json
+        command = """trap '' TERM; echo '[]' >../cancel.json
+            echo '{"reason": "exited", "code": 0, "started": "x"}' >../t
             mv ../t ../exit.json; sleep 600"""
         handle = self.started(driver, spec := unit(command))
         seen = self.ended(driver, handle)

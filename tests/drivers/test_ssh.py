@@ -181,6 +181,20 @@ class TestNobodyThere:
         assert (error.code, error.field) == ("connect", "address")
         assert "no machine named no-such-machine.invalid" in str(error)
 
+    @pytest.mark.parametrize("address", ["169.254.169.254", "2852039166", "::ffff:169.254.169.254", "0.0.0.0"])
+    def test_where_the_studio_does_not_go(self, address: str) -> None:
+        """What clouds answer with the machine's own credentials; loopback and private networks are for whoever set up
+        the studio to close."""
+        error = problem(Login(address, 80, "anyone", "secret"))
+        assert (error.code, error.field) == ("connect", "address")
+        assert "makes no connections to" in str(error) and "169.254" in str(error) or address == "0.0.0.0"
+
+    def test_what_the_administrator_closed(self, settings: Any, server: Sshd, user: User) -> None:
+        settings.ATELIER_DATA_DENY = ["127.0.0.0/8"]
+        assert "makes no connections to 127.0.0.1" in str(problem(Login("127.0.0.1", server.port, user.name, "x")))
+        settings.ATELIER_DATA_ALLOW = ["127.0.0.1"]
+        link(server.login(user)).connect()
+
     def test_refused(self) -> None:
         error = problem(Login("127.0.0.1", free_port(), "ann", "x"))
         assert (error.code, error.field) == ("connect", "port")
