@@ -154,7 +154,11 @@ class Studio:
             state = str(self.stack.query("SELECT state FROM compute_unit WHERE key = ?", self.key(run))[0]["state"])
             return state if state in ("completed", "failed", "canceled", "lost") else ""
 
-        return str(wait_until("the run's end", ended, 120))
+        try:
+            return str(wait_until("the run's end", ended, 180))
+        except AssertionError as error:
+            rows = [dict(row) for row in self.stack.query("SELECT * FROM compute_unit")]
+            raise AssertionError(f"{error}\n{rows}\n{self.log(run)}\n{self.stack.log('worker')[-6000:]}") from None
 
     def goes_on(self, run: str) -> None:
         self.do(f"ws.get_run({run!r}).tag('go', '1')")
