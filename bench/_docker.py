@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from docker import APIClient
-
-from tests.gear.docker import SOCKET, test_image
+from tests.gear.docker import SOCKET, clean, test_image
 from tests.stack import Stack
 
 ATTACH = """
@@ -33,15 +31,7 @@ def docker_stack(folder: Path, **environ: str) -> Iterator[Stack]:
             yield stack
         finally:
             stack.end_units()
-            forget(stack)
-
-
-def forget(stack: Stack, address: str = f"unix://{SOCKET}") -> None:
-    """Remove the containers of a stack's installation."""
-    installation = (stack.data / "installation").read_text().strip()
-    client = APIClient(base_url=address, version="auto", timeout=60)
-    for each in client.containers(all=True, filters={"label": f"atelier.installation={installation}"}):
-        client.remove_container(each["Id"], force=True, v=True)
+            clean(stack.installation)
 
 
 def attach(stack: Stack, name: str = "docker", driver: str = "docker", config: dict[str, Any] | None = None) -> None:

@@ -58,13 +58,8 @@ def _compiled_base() -> Iterator[str]:
         try:
             yield tag
         finally:
-            _forget(client, {"reference": tag})
-
-
-def _forget(client: docker.APIClient, filters: dict[str, str]) -> None:
-    for image in client.images(filters=filters):
-        with contextlib.suppress(DockerException):
-            client.remove_image(image["Id"], force=True)
+            with contextlib.suppress(DockerException):
+                client.remove_image(tag, force=True)
 
 
 def run(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,7 +69,6 @@ def run(options: Mapping[str, Any]) -> dict[str, Any]:
         tempfile.TemporaryDirectory() as folder,
         _compiled_base() as base,
         docker_stack(Path(folder), ATELIER_BASE_IMAGE=base) as stack,
-        contextlib.closing(docker.APIClient(base_url=f"unix://{SOCKET}", version="auto")) as engine,
     ):
         client = Client(stack, {"Authorization": f"Bearer {prepare(stack)['token']}"})
         attach(stack)
@@ -89,8 +83,6 @@ def run(options: Mapping[str, Any]) -> dict[str, Any]:
                     (reused if kind else plain).append(_first_line(client, kind))
         finally:
             client.connection.close()
-            installation = (stack.data / "installation").read_text(encoding="ascii").strip()
-            _forget(engine, {"label": f"atelier.image.installation={installation}"})
     # Of each pair, so that what the machine does meanwhile is in both.
     added = statistics.median(after - before for after, before in zip(reused, plain, strict=True))
     return {

@@ -87,6 +87,12 @@ class Stack:
         self.data.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(parents=True, exist_ok=True)
 
+    @property
+    def installation(self) -> str:
+        """Its id, which its containers and images bear; empty as long as nobody has asked for it."""
+        path = self.data / "installation"
+        return path.read_text().strip() if path.exists() else ""
+
     # The whole of it.
 
     def __enter__(self) -> Stack:

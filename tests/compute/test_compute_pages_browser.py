@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from compute import host_keys
 from tests.browser import Watch, launch
-from tests.gear.docker import need_engine
+from tests.gear.docker import clean, need_engine
 from tests.gear.sshd import Sshd
 from tests.stack import Stack
 
@@ -31,6 +31,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack.manage("prepare")
     with stack:
         yield stack
+    clean(stack.installation)
 
 
 @pytest.fixture

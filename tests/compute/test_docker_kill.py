@@ -14,7 +14,7 @@ import pytest
 from docker import APIClient
 
 from tests.compute.test_kill import BACKGROUND, TERMINAL, Runs, paused_at
-from tests.gear.docker import SOCKET, need_engine, test_image
+from tests.gear.docker import SOCKET, clean, need_engine, test_image
 from tests.gear.engines import OwnEngine, engine_of_its_own
 from tests.stack import Stack, wait_until
 
@@ -95,10 +95,7 @@ def boxed(folder: Path, socket: str, image: str) -> Iterator[BoxedRuns]:
         yield BoxedRuns(stack)
     finally:
         stack.stop()
-        installation = (stack.data / "installation").read_text().strip()
-        client = APIClient(base_url=f"unix://{socket}", version="1.40", timeout=60)
-        for each in client.containers(all=True, filters={"label": f"atelier.installation={installation}"}):
-            client.remove_container(each["Id"], force=True, v=True)
+        clean(stack.installation, socket)
 
 
 @pytest.fixture

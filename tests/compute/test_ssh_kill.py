@@ -14,7 +14,7 @@ from docker import APIClient
 
 from tests.compute.test_docker_kill import SCRIPT
 from tests.compute.test_kill import BACKGROUND, TERMINAL, Runs, paused_at
-from tests.gear.docker import SOCKET, need_engine, test_image
+from tests.gear.docker import SOCKET, clean, need_engine, test_image
 from tests.gear.sshd import Sshd, User
 from tests.stack import Stack, wait_until
 
@@ -66,8 +66,7 @@ class FarRuns(Runs):
 
     def there(self, key: str) -> Path:
         """The unit's folder on the machine."""
-        installation = (self.stack.data / "installation").read_text().strip()
-        return self.user.home / ".atelier" / installation / "units" / key
+        return self.user.home / ".atelier" / self.stack.installation / "units" / key
 
     def containers(self, key: str) -> int:
         client = APIClient(base_url=f"unix://{SOCKET}", version="1.40")
@@ -121,10 +120,7 @@ def runs(tmp_path: Path, server: Sshd, user: User, config: dict[str, Any]) -> It
         stack.stop()
         if server.process is None:
             server.start()
-        installation = (stack.data / "installation").read_text().strip()
-        client = APIClient(base_url=f"unix://{SOCKET}", version="1.40", timeout=60)
-        for each in client.containers(all=True, filters={"label": f"atelier.installation={installation}"}):
-            client.remove_container(each["Id"], force=True, v=True)
+        clean(stack.installation)
 
 
 # The worker.

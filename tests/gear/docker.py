@@ -7,6 +7,7 @@ with CI=true they fail.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import hashlib
@@ -17,6 +18,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from docker import APIClient
+from docker.errors import DockerException
+
+from compute.drivers import containers
+from compute.images import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 SOCKET = os.environ.get("ATELIER_DOCKER_SOCKET", "/var/run/docker.sock")
@@ -75,3 +81,16 @@ def test_image() -> str:
 
 
 test_image.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
+
+
+def clean(installation: str, socket: str = SOCKET) -> None:
+    """Remove what an installation of a test's own has on an engine: its containers, and the images of environments that
+    it has built. Nothing where it never had an id."""
+    if not installation:
+        return
+    with contextlib.closing(APIClient(base_url=f"unix://{socket}", version="auto", timeout=60)) as client:
+        for each in client.containers(all=True, filters={"label": f"{containers.INSTALLATION}={installation}"}):
+            client.remove_container(each["Id"], force=True, v=True)
+        for image in client.images(filters={"label": f"{plan.LABEL_INSTALLATION}={installation}"}):
+            with contextlib.suppress(DockerException):  # it went with another one
+                client.remove_image(image["Id"], force=True)

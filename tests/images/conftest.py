@@ -3,7 +3,6 @@ labelled with an installation of the tests' own and removed again."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import http.server
 import json
@@ -20,13 +19,11 @@ from typing import Any
 
 import docker
 import pytest
-from docker.errors import DockerException
 
 from compute.environments import content_hash, recipe_from_dict
-from compute.images import plan
 from compute.resolving import uv_binary
 from tests.compute.conftest import drive, published  # noqa: F401 - fixtures
-from tests.gear.docker import SOCKET, need_engine, test_image
+from tests.gear.docker import SOCKET, clean, need_engine, test_image
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,10 +46,7 @@ def installation(engine: docker.APIClient) -> Iterator[str]:
     """The installation that images of this test session belong to; they are removed at its end."""
     own = f"test-{uuid.uuid4().hex[:16]}"
     yield own
-    with contextlib.suppress(DockerException):
-        for image in engine.images(filters={"label": f"{plan.LABEL_INSTALLATION}={own}"}):
-            with contextlib.suppress(DockerException):
-                engine.remove_image(image["Id"], force=True)
+    clean(own)
 
 
 @dataclass

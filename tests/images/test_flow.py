@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import importlib
 import uuid
@@ -13,7 +12,6 @@ import docker
 import pytest
 from django.apps import apps
 from django.utils import timezone
-from docker.errors import DockerException
 
 from compute import env_services
 from compute.environments import recipe_from_dict
@@ -24,7 +22,7 @@ from compute.services import unit_create
 from compute.services.registries import base_image_set, registry_create
 from studio.lib import storage
 from studio.lib.errors import Conflict, Invalid
-from tests.gear.docker import SOCKET
+from tests.gear.docker import SOCKET, clean
 from tests.images.conftest import Index
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
@@ -54,9 +52,7 @@ def tidy(engine: docker.APIClient, data_folder: Any) -> Iterator[None]:
     """Images of the test's own installation are removed."""
     own = installation_id()
     yield
-    for image in engine.images(filters={"label": f"{plan.LABEL_INSTALLATION}={own}"}):
-        with contextlib.suppress(DockerException):
-            engine.remove_image(image["Id"], force=True)
+    clean(own)
 
 
 @pytest.fixture
