@@ -18,8 +18,8 @@ OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGDDy2hQJtGd3HXY0g3qfmE2r6b2C5d
 
 
 class FarDriver(LocalDriver):
-    """``away``: nothing answers. ``piece``: the most bytes of the log that one ``fetch`` brings. ``cut``: then it breaks
-    off with an error."""
+    """``away``: nothing answers. ``piece``: the most bytes of the log that one ``fetch`` brings. ``cut``: then it
+    breaks off with an error."""
 
     name: ClassVar[str] = "far"
     shared: ClassVar[bool] = False
