@@ -13,6 +13,7 @@ _REFERENCE = re.compile(
     r"^(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::[0-9]+)?/)?[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
     r"(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*(?::[\w][\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?$"
 )
+_BLANKS = " \t"
 KNOWN = frozenset(
     """ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL MAINTAINER ONBUILD RUN SHELL STOPSIGNAL USER VOLUME
     WORKDIR""".split()  # noqa: SIM905 - read as words
@@ -38,13 +39,12 @@ def read(text: str) -> list[Instruction]:
     escape = "\\"
     found: list[Instruction] = []
     lines = text.replace("\r\n", "\n").split("\n")
-    first = next((line for line in lines if line.strip()), "")
-    if match := _DIRECTIVE.match(first.strip()):
+    if match := _DIRECTIVE.match(lines[0].strip(_BLANKS)):
         escape = match.group(1)
     start = 0
     parts: list[str] = []
     for number, line in enumerate(lines, 1):
-        stripped = line.strip()
+        stripped = line.strip(_BLANKS)  # no others: the engine would end an instruction where this reader goes on
         if stripped.startswith("#") or (not stripped and parts):
             continue
         if not parts:
@@ -77,6 +77,12 @@ def _files(one: Instruction) -> str:
     return " ".join(local) if local or one.name == "COPY" else ""
 
 
+def _address(one: Instruction) -> str:
+    """What ADD would have the engine fetch; empty where it is no address."""
+    words = [word for word in _words(one.rest) if not word.startswith("--")]
+    return next((word[:100] for word in words[:-1] if re.match(r"(?i)[a-z][a-z+.-]*://|git@|github\.com/", word)), "")
+
+
 def _problem(one: Instruction) -> str:
     where = f"Line {one.line}: {one.name} {one.rest}"[:160]
     if one.name not in KNOWN:
@@ -90,6 +96,11 @@ def _problem(one: Instruction) -> str:
             f"{where}: {files} would have to lie beside the Dockerfile, and Atelier hands the engine the Dockerfile "
             "alone. Download it with RUN, or put it into the run's source folder."
         )
+    if inner.name == "ADD" and (address := _address(inner)):
+        return (
+            f"{where}: the engine itself would fetch {address}, from wherever its machine can reach. Download it with "
+            "RUN, in the image's own network."
+        )
     if inner.name == "RUN" and inner.rest.startswith("--"):
         return f"{where}: options of RUN need BuildKit, and Atelier asks the engine to build without it."
     if inner.name in {"RUN", "COPY", "ADD"} and re.search(r"<<-?\s*['\"]?[A-Za-z_]", inner.rest):
@@ -97,6 +108,30 @@ def _problem(one: Instruction) -> str:
     if one.name != "FROM" and not one.rest:
         return f"{where}: something is missing after {one.name}."
     return ""
+
+
+def _unclear(text: str) -> list[str]:
+    """What engines read in other ways than this reader, each in its own."""
+    found = []
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+        if number > 1 and re.match(r"\s*#\s*escape\s*=", line, re.IGNORECASE):
+            found.append(f"Line {number}: the escape directive has to be the first line.")
+        if line.strip() and not line.lstrip().startswith("#"):
+            break
+    for one, image in _froms(text):
+        if "$" in image:
+            found.append(f"Line {one.line}: FROM {image[:80]}: give the ARG a value, or write the image's name.")
+    return found
+
+
+def triggers(commands: list[str], image: str) -> list[str]:
+    """What is wrong with the instructions that an image adds to every build on it (ONBUILD)."""
+    wrong = []
+    for command in commands:
+        for one in read(command):
+            if one.name == "ADD" and _address(one):
+                wrong.append(f"{image} adds {one.name} {one.rest[:80]} to what is built on it: choose another image.")
+    return wrong
 
 
 def problems(text: str) -> list[str]:
@@ -108,6 +143,7 @@ def problems(text: str) -> list[str]:
         wrong.append("The Dockerfile is empty: it starts with FROM and the name of an image.")
     elif real[0].name != "FROM" and real[0].name in KNOWN:
         wrong.append(f"Line {real[0].line}: {real[0].name} comes before FROM. A Dockerfile starts with its base image.")
+    wrong += _unclear(text)
     wrong += [
         f"Line {one.line}: FROM needs the name of an image." for one in real if one.name == "FROM" and not one.rest
     ]
@@ -119,29 +155,35 @@ def bases(text: str) -> list[tuple[int, str]]:
 
     ``ARG`` before the first ``FROM`` is put in where it has a value of its own.
     """
-    values: dict[str, str] = {}
     stages: set[str] = {"scratch"}
-    count = 0
     found: dict[str, int] = {}
+    starts = {one.line: image for one, image in _froms(text)}
     for one in read(text):
-        if one.name == "ARG" and not count:
-            name, equals, value = one.rest.partition("=")
-            if equals:
-                values[name.strip()] = value.strip().strip("\"'")
-            continue
         image = ""
         if one.name == "FROM":
-            words = [word for word in one.rest.split() if not word.startswith("--")]
-            image = _filled(words[0], values) if words else ""
+            image = starts[one.line]
         elif one.name == "COPY" and (flag := re.search(r"--from=(\S+)", one.rest)):
             image = flag.group(1)
         if image and image.lower() not in stages and not image.isdigit() and "$" not in image:
             found.setdefault(image, one.line)
-        if one.name == "FROM":
-            count += 1
-            if named := re.search(r"\sas\s+(\S+)\s*$", " " + one.rest, re.IGNORECASE):
-                stages.add(named.group(1).lower())
+        if one.name == "FROM" and (named := re.search(r"\sas\s+(\S+)\s*$", " " + one.rest, re.IGNORECASE)):
+            stages.add(named.group(1).lower())
     return [(line, image) for image, line in found.items()]
+
+
+def _froms(text: str) -> list[tuple[Instruction, str]]:
+    """Every FROM with its image, the values of ARG put in."""
+    values: dict[str, str] = {}
+    found: list[tuple[Instruction, str]] = []
+    for one in read(text):
+        if one.name == "ARG" and not found:
+            name, equals, value = one.rest.partition("=")
+            if equals:
+                values[name.strip()] = value.strip().strip("\"'")
+        elif one.name == "FROM":
+            words = [word for word in one.rest.split() if not word.startswith("--")]
+            found.append((one, _filled(words[0], values) if words else ""))
+    return found
 
 
 def _filled(text: str, values: dict[str, str]) -> str:

@@ -66,6 +66,8 @@ class Making:
             known = transport.present(self.client, image)
         if known is None:
             raise BuildFailed([problem("base-missing", f"{image} is not on the engine.", hint=GET_BASE, line=line)])
+        if wrong := dockerfile.triggers((known.get("Config") or {}).get("OnBuild") or [], image):
+            raise BuildFailed([problem("dockerfile", text, line=line) for text in wrong])
         return str(known["Id"])
 
     def _no_base(self, image: str, line: int, error: transport.TransportFailed) -> dict[str, Any]:
@@ -146,7 +148,8 @@ class Making:
             # Lines of people's own do not see what pip is told of the index: theirs are in the cache by then.
             carried=plan.carried(self.index) if what.lines else "",
             proxies=resolve.proxies(),
-            network="host" if self.near else None,
+            # Nor do they run in the network of the engine's machine, with what listens on its loopback.
+            network="host" if self.near and (what.lines or not self.recipe.dockerfile) else None,
             fresh=fresh,
         )
 

@@ -60,7 +60,11 @@ def look(client: APIClient, image: str, *, interpreter: str = "") -> Found:
         environment={"PROBE": _PYTHON, "WANTED": interpreter},
         labels={LABEL: str(int(time.time()))},
         host_config=client.create_host_config(
-            network_mode="none", security_opt=["no-new-privileges"], log_config={"type": "json-file", "config": {}}
+            network_mode="none",
+            security_opt=["no-new-privileges"],
+            pids_limit=256,
+            mem_limit="1g",
+            log_config={"type": "json-file", "config": {"max-size": "8m", "max-file": "1"}},
         ),
     )
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -10,6 +11,7 @@ import requests
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
+from urllib3.exceptions import HTTPError
 
 from compute.images import dockerfile
 from compute.models import ContainerRegistry
@@ -22,6 +24,7 @@ from studio.lib.fields import Problem
 
 HUB = "docker.io"
 TIMEOUT_S = 10.0
+MOST_BYTES = 1 << 20  # of a token
 _ADDRESS = re.compile(
     r"^[A-Za-z0-9.-]+(?::\d{1,5})?(?:/[a-z0-9]+(?:[._/-][a-z0-9]+)*)?$|^\[[0-9a-fA-F:]+\](?::\d{1,5})?$"
 )
@@ -180,9 +183,14 @@ def _short(error: Exception) -> str:
     return found.group(1) if found else str(error)[:200]
 
 
+def _get(session: Any, url: str, **options: Any) -> Any:
+    """An answer whose body nobody has read: it may have no end. Raises RequestException."""
+    return session.get(url, timeout=TIMEOUT_S, allow_redirects=False, stream=True, **options)
+
+
 def _ask(session: Any, url: str, username: str, password: str) -> list[Problem]:
     """The problems of a server that answers. Raises RequestException."""
-    answer = session.get(url, timeout=TIMEOUT_S, allow_redirects=False)
+    answer = _get(session, url)
     if answer.status_code == 401:
         answer = _signed_in(session, url, answer, username, password)
     if answer.status_code == 200:
@@ -203,20 +211,23 @@ def _signed_in(session: Any, url: str, refused: Any, username: str, password: st
     kind, _space, rest = challenge.partition(" ")
     auth = (username, password) if username else None
     if kind.lower() != "bearer":
-        return session.get(url, timeout=TIMEOUT_S, auth=auth, allow_redirects=False) if auth else refused
+        return _get(session, url, auth=auth) if auth else refused
     words = dict(_PAIR.findall(rest))
-    realm = urlsplit(words.get("realm", ""))
+    try:
+        realm = urlsplit(words.get("realm", ""))
+    except ValueError:
+        return refused
     if realm.scheme not in ("http", "https") or (realm.scheme == "http" and url.startswith("https:")):
         return refused  # a password goes nowhere less safe than the registry itself
     query = {name: words[name] for name in ("service", "scope") if name in words}
     query.update({"account": username} if username else {})
     address = f"{realm.scheme}://{realm.netloc}{realm.path}?{'&'.join(filter(None, [realm.query, urlencode(query)]))}"
-    given = session.get(address, timeout=TIMEOUT_S, auth=auth, allow_redirects=False)
+    given = _get(session, address, auth=auth)
     if given.status_code != 200:
         return given if given.status_code in (401, 403) else refused
     try:
-        body = given.json()
+        body = json.loads(given.raw.read(MOST_BYTES, decode_content=True))
         token = body.get("token") or body.get("access_token") or ""
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError, HTTPError):
         return refused
-    return session.get(url, timeout=TIMEOUT_S, headers={"Authorization": f"Bearer {token}"}, allow_redirects=False)
+    return _get(session, url, headers={"Authorization": f"Bearer {token}"})

@@ -117,6 +117,15 @@ def test_what_cannot_be_an_image_is_refused(data: dict[str, object], field: str)
         ("FROM\n", "FROM needs the name"),
         ("FROM a\nRUNN x\n", "there is no instruction RUNN"),
         ("FROM a\nUSER\n", "something is missing after USER"),
+        ("FROM a\nADD https://example.org/x.tgz /x\n", "Line 2: ADD"),
+        ("FROM a\nADD --chown=1 http://169.254.169.254/latest/ /x\n", "would fetch http://169"),
+        ('FROM a\nADD ["git@example.org:a.git", "/x"]\n', "would fetch git@"),
+        ("FROM a\nONBUILD ADD http://127.0.0.1:9/x /x\n", "would fetch http://127"),
+        ("FROM a\nADD $WHERE /x\n", "would have to lie beside"),
+        ("# syntax=a\n# escape=`\nFROM a\nRUN true \\\nADD http://127.0.0.1/x /x\n", "has to be the first line"),
+        ("\n# escape=`\nFROM a\nRUN true `\nADD http://127.0.0.1/x /x\n", "would fetch http://127"),
+        ("FROM a\nRUN true \\\f\nADD http://127.0.0.1/x /x\n", "would fetch http://127"),
+        ("ARG WHAT\nFROM ${WHAT:+example.org/a}\n", "give the ARG a value"),
     ],
 )
 def test_a_line_that_cannot_be_built_is_named(text: str, words: str) -> None:
@@ -127,7 +136,7 @@ def test_a_dockerfile_that_can_be_built() -> None:
     text = (
         "ARG VERSION=3.11\n# two stages\nFROM python:${VERSION}-slim AS made\nRUN a && \\\n# in between\n    b\n"
         "FROM example.org:5000/team/base@sha256:" + "0" * 64 + "\nCOPY --from=made /a /a\n"
-        "COPY --from=busybox:1 /bin/true /x\nADD https://example.org/x.tgz /x\nUSER nobody\n"
+        "COPY --from=busybox:1 /bin/true /x\nUSER nobody\n"
     )
     assert dockerfile.problems(text) == []
     assert dockerfile.bases(text) == [
@@ -137,6 +146,11 @@ def test_a_dockerfile_that_can_be_built() -> None:
     ]
     assert dockerfile.last_user(text) == "nobody"
     assert (4, "RUN", "a && b") in [(one.line, one.name, one.rest) for one in dockerfile.read(text)]
+
+
+def test_what_an_image_adds_to_builds_on_it() -> None:
+    assert dockerfile.triggers(["RUN true", "COPY . /a", "ADD a /b"], "a") == []
+    assert "choose another image" in dockerfile.triggers(["ADD http://169.254.169.254/x /x"], "a")[0]
 
 
 def choose(recipe: Recipe, found: Found = FOUND, strict: bool = False) -> plan.Way:

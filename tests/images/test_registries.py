@@ -99,6 +99,17 @@ class _Bearer(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_words: Any) -> None: ...
 
 
+@contextlib.contextmanager
+def _served(kind: type[_Bearer]) -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_a_registry_that_gives_tokens() -> None:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Bearer)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -111,6 +122,35 @@ def test_a_registry_that_gives_tokens() -> None:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize("realm", ["http://[", "here", "http://169.254.169.254/token"])
+def test_a_registry_that_sends_the_studio_elsewhere(realm: str) -> None:
+    """Where it says that one signs in: no address, or one to which the studio does not go."""
+
+    class Hostile(_Bearer):
+        def do_GET(self) -> None:
+            self._answer(401, {}, f'Bearer realm="{realm}",service="x"')
+
+    with _served(Hostile) as address:
+        problems = registries.check(address, "ann", "hidden-word")
+    assert [one.code for one in problems] in (["credentials"], ["unreachable"])
+    assert "hidden-word" not in str(problems)
+
+
+def test_a_token_without_an_end() -> None:
+    class Endless(_Bearer):
+        def do_GET(self) -> None:
+            if self.path.startswith("/v2"):
+                return self._answer(401, {}, f'Bearer realm="http://{self.headers["Host"]}/token"')
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b" " * 65536)
+
+    with _served(Endless) as address:
+        assert [one.code for one in registries.check(address, "ann", "x")] == ["credentials"]
 
 
 def test_what_is_no_registry_or_is_not_there() -> None:
