@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class Limits:
 
 def configured(config: Mapping[str, Any]) -> Limits:
     """The limits of a target. Raises Invalid with every wrong field, named as the target names it."""
-    given = {name: config.get(name) for name in resources.NAMES}
+    given = {name: config.get(name) for name in resources.LABELS}
     given["pids"] = given["pids"] or DEFAULT_PIDS
     given["shm_size"] = given["shm_size"] or DEFAULT_SHM
     try:
@@ -127,10 +128,10 @@ def volumes(text: str) -> tuple[list[Bind], list[str]]:
             wrong.append(_("%(line)r is not understood. Write /on/the/machine:/in/the/container:ro.") % {"line": line})
         elif ".." in source.split("/") or ".." in target.split("/"):
             wrong.append(_("%(line)r leads out of its folder: write both paths without '..'.") % {"line": line})
-        elif not target.strip("/") or re.match(r"/(proc|sys|dev|opt/atelier)(/|$)", target):
+        elif re.match(r"/+((proc|sys|dev|opt/atelier)(/|$)|$)", posixpath.normpath(target)):
             wrong.append(_("%(target)s cannot be laid over in a container. Choose another.") % {"target": target})
         else:
-            found.append(Bind(source.rstrip("/") or "/", target.rstrip("/"), _MODES[mode]))
+            found.append(Bind(posixpath.normpath(source), posixpath.normpath(target), _MODES[mode]))
     return found, wrong
 
 
@@ -167,7 +168,6 @@ def create_arguments(
     binds: Sequence[Bind],
     limits: Limits,
     user: tuple[int, int, list[int]],
-    network: str = "",
     userns: str = "",
     labelled: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -197,7 +197,7 @@ def create_arguments(
         "security_opt": ["no-new-privileges", *(["label=disable"] if labelled else [])],
         "restart_policy": {"Name": "no"},
         "log_config": LogConfig(type="json-file", config={"max-size": "1m", "max-file": "1"}),
-        "network_mode": network or "bridge",
+        "network_mode": "bridge",
         "group_add": [str(group) for group in groups],
         **_limit_arguments(limits),
     }

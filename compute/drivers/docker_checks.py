@@ -17,19 +17,19 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 from docker import APIClient
 
-from compute.drivers import containers, engine
+from compute.drivers import container_fields, containers, engine
 from compute.drivers.base import DriverError, HostKeyUnknown, NotFound, Refused
-from compute.drivers.container_files import Bind
+from compute.drivers.container_files import Bind, mounted_below
 from compute.drivers.engine import asking
 from compute.installation import installation_id
 from compute.spec import Problem, UnitSpec
+from studio.datasets.backends.local import studio_places
 from studio.lib.errors import Invalid
 
 if TYPE_CHECKING:
     from compute.drivers.docker import DockerDriver
 
 LEAST_API = (1, 40)  # engine 19.03: the first that can be asked for GPUs
-LOW_DISK_BYTES = 1 << 30
 INFO_S = 60.0
 PROBE = "/atelier-probe"
 PROBE_LABEL = "atelier.probe"
@@ -123,10 +123,24 @@ def refuse_volumes(driver: DockerDriver) -> list[Bind]:
         real = [replace(bind, source=os.path.realpath(bind.source)) for bind in found]
         outside = containers.not_allowed(found, allowed)
         outside += containers.not_allowed(real, [os.path.realpath(each) for each in allowed])
+        outside += [bind.source for bind in real if _is_the_studios(bind.source)]
         wrong += [containers.not_allowed_words(folder) for folder in dict.fromkeys(outside)]
     if wrong:
         raise Refused(" ".join(wrong))
-    return found
+    # Disks within a folder that is mounted for reading only would be left writable.
+    below = [
+        Bind(disk, bind.target + disk[len(bind.source) :], read_only=True)
+        for bind in found
+        if bind.read_only and driver.shared
+        for disk in mounted_below(bind.source)
+    ]
+    return found + below
+
+
+def _is_the_studios(folder: str) -> bool:
+    """Whether a folder holds, or lies in, what the studio keeps for all workspaces: its data and its keys."""
+    own = [os.path.realpath(place) for place in studio_places()]
+    return any(os.path.commonpath([folder, place]) in (folder, place) for place in own)
 
 
 # The check list.
@@ -204,7 +218,7 @@ def _system(info: dict[str, Any]) -> list[Problem]:
 
 def _disk(driver: DockerDriver, info: dict[str, Any]) -> list[Problem]:
     free = disk_free(driver, info)
-    if free is None or free >= LOW_DISK_BYTES:
+    if free is None or free >= container_fields.LOW_DISK_BYTES:
         return []
     return [
         Problem(

@@ -313,3 +313,21 @@ def test_what_the_kernel_killed(tmp_path: Path) -> None:
     assert memory_kills(str(tmp_path)) == 2
     (tmp_path / "memory.events").write_text("low 0\noom 4\noom_kill 3\noom_group_kill 0\n")
     assert memory_kills(str(tmp_path)) == 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "data:/x", "./data:/x", "/a/../etc:/x", "/a:/x/../proc", "/a:/x:rshared", "/a:/x:ro,rshared", "/a:/x:z", "/a:x",
+        "/a:/", "/a://", "/a:/.", "/a:/proc/1", "/a://proc", "/a:/./proc", "/a:/opt//atelier", "/a:/opt/./atelier/shim",
+        "/a:/dev/shm", "/a", ":/x", "/a:/x:ro:ro",
+    ],
+)  # fmt: skip
+def test_lines_that_are_no_volumes(line: str) -> None:
+    found, wrong = containers.volumes(line)
+    assert (found, len(wrong)) == ([], 1)
+
+
+def test_volumes_are_written_plainly() -> None:
+    found, wrong = containers.volumes("/a//b/./c/:/x//y/:ro\n /a b:/c d ")
+    assert (found, wrong) == ([Bind("/a/b/c", "/x/y", True), Bind("/a b", "/c d")], [])

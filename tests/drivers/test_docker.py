@@ -20,7 +20,7 @@ import pytest
 from docker import APIClient
 from docker.types import Mount
 
-from compute.drivers import engine, own_container
+from compute.drivers import docker_checks, engine, own_container
 from compute.drivers.base import Driver, DriverError, ImageMissing, NotFound, Refused, Unreachable
 from compute.drivers.container_files import LocalFiles
 from compute.drivers.docker import DockerDriver
@@ -338,6 +338,14 @@ class TestDockerDriver(DriverContract):
         assert not (tmp_path / "shut" / "file").exists()
         settings.ATELIER_DOCKER_VOLUMES = []
         DockerDriver({"volumes": lines, "volumes_trusted": True}, {}).prepare(unit("true"))
+
+    def test_the_studios_own_folders_are_no_volumes(self, settings: Any) -> None:
+        data = Path(settings.ATELIER_DATA).resolve()
+        settings.ATELIER_DOCKER_VOLUMES = [str(data.parent)]
+        for folder in (data, data / "secrets", data.parent, data / "units" / ".." / "secrets"):
+            with pytest.raises(Refused):
+                docker_checks.refuse_volumes(DockerDriver({"volumes": f"{folder}:/x:ro"}, {}))
+        assert docker_checks.refuse_volumes(DockerDriver({"volumes": f"{data}-more:/x:ro"}, {}))
 
     def test_a_link_out_of_an_allowed_folder_is_refused(
         self, unit: Callable[..., UnitSpec], tmp_path: Path, settings: Any
