@@ -13,6 +13,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from compute import host_keys, states
 from compute.drivers import containers, registry
@@ -194,9 +195,10 @@ def target_check(target: Target) -> list[Problem]:
 def _host_key_problem(target: Target, error: HostKeyUnknown) -> Problem:
     shown = {"kind": host_keys.key_type(error.key), "key": host_keys.fingerprint(error.key)}
     if isinstance(error, HostKeyChanged):
+        shown["pinned"] = host_keys.fingerprint(target.host_key)
         return Problem(
             "host-key-changed",
-            _("The machine shows another host key than the one that was confirmed: %(kind)s %(key)s.") % shown,
+            _("The machine shows the host key %(kind)s %(key)s, and %(pinned)s was confirmed.") % shown,
             _("Nothing is sent to it. If the machine was set up anew, compare the key there and confirm it. If it was "
               "not, somebody may stand between."),
             stops=True,
@@ -251,7 +253,11 @@ def target_delete(
     living = list(Unit.objects.filter(target=target, state__in=states.LIVE))
     if living and not cancel:
         raise Conflict(
-            _("%(count)d runs or services still live on %(name)s. Cancel them first.")
+            ngettext(
+                "%(count)d run, build or service still lives on %(name)s. Cancel it first.",
+                "%(count)d runs, builds or services still live on %(name)s. Cancel them first.",
+                len(living),
+            )
             % {"count": len(living), "name": target.name}
         )
     audit(user, "target.delete", workspace=target.workspace, object=target, request=request)

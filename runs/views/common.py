@@ -144,7 +144,7 @@ def unreachable_of(run: Run) -> dict[str, Any] | None:
         return None
     target = run.target
     problems = {problem["code"]: problem for problem in (target.problems if target else [])}
-    said = problems.get("host-key-changed") or problems.get("unreachable") or {}
+    said = problems.get("host-key-changed") or next((one for one in problems.values() if one.get("stops")), {})
     return {
         "since": unit.unreachable_since,
         "target": target,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from atelier import attach, docker_options, tinyyaml
-from atelier.cli import az, project
+from atelier.cli import az, project, targets
 from atelier.cli.parser import build
 from atelier.compute import DockerTarget, LocalTarget, RemoteCompute
 from atelier.environment import Environment
@@ -291,6 +291,19 @@ class TestWords:
         )  # fmt: skip
         assert (found.name, found.address, found.type, found.kind) == ("vm", "a", "remotedocker", None)
         assert self.parsed("computetarget", "attach", "remotedocker", "-n", "vm").kind == "remotedocker"
+
+    def test_a_configuration_for_spark_is_refused_before_it_is_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        asked = self.parsed("runconfiguration", "create", "--name", "docker", "--framework", "PySpark")
+        with pytest.raises(UserErrorException, match="PySpark scripts need Spark compute, which this version"):
+            asked.call(asked)
+        assert not list(tmp_path.iterdir())
+
+    def test_what_was_found_on_a_machine(self) -> None:
+        facts = {"engine": "Docker 20.10.24", "system": "Debian", "cpus": 2, "memory_bytes": 1 << 30, "gpus": []}
+        assert targets._facts({"facts": facts}).startswith("(Docker 20.10.24, Debian, 2 processors, 1")
 
     def test_forms_of_output_that_az_has(self) -> None:
         assert az._output(["account", "list", "-o", "table"]) == ["account", "list"]

@@ -217,6 +217,8 @@ class TestHostKeys:
         targets.target_check(far_target)
         assert (far_target.state, far_target.host_key, far_target.offered_key) == ("Failed", KEY, OTHER_KEY)
         assert far_target.problems[0]["code"] == "host-key-changed"
+        said = far_target.problems[0]["message"]
+        assert host_keys.fingerprint(KEY) in said and host_keys.fingerprint(OTHER_KEY) in said
         services.target_confirm_key(far_target, fingerprint=host_keys.fingerprint(OTHER_KEY), user=team.owner)
         assert (far_target.state, far_target.host_key) == ("Succeeded", OTHER_KEY)
 

@@ -120,7 +120,7 @@ def test_the_test_button_answers_with_the_list(team, owner):
 def test_a_target_in_use_is_not_detached(team, owner):
     unit(team, 1)
     page = owner.post("/w/main/compute/local/delete/", follow=True)
-    assert b"still live on local" in page.content and target(team)
+    assert b"1 run, build or service still lives on local. Cancel it first." in page.content and target(team)
     Unit.objects.update(state="completed")
     owner.post("/w/main/compute/local/delete/")
     assert not Target.objects.filter(workspace=team.workspace).exists()

@@ -13,6 +13,7 @@ from compute import host_keys
 from compute.drivers.base import HostKeyUnknown, Unreachable
 from compute.images import store
 from compute.models import ContainerRegistry, Environment, EnvironmentBuild, Target, Unit
+from compute.selectors import target_checks
 from compute.services import registries
 from compute.spec import Problem
 from tests.compute.test_pages import client_of, unit
@@ -121,7 +122,10 @@ def test_a_host_key_that_is_known_beforehand_is_not_asked_for(team, owner, machi
 
 def test_a_changed_host_key_is_loud_and_only_owners_accept_it(team, owner):
     problem = {"code": "host-key-changed", "message": "Another key.", "hint": "", "stops": True}
-    attached(team, state="Failed", host_key=key(1), offered_key=key(2), problems=[problem])
+    target = attached(team, state="Failed", host_key=key(1), offered_key=key(2), problems=[problem])
+    states = {row["code"]: row["state"] for row in target_checks(target)}
+    assert (states["connect"], states["host-key"], states["login"]) == ("ok", "bad", "unknown")
+    assert "host-key-changed" not in states
     html = owner.get("/w/main/compute/gpu/").content.decode()
     assert 'role="alert"' in html and "has changed" in html and "Accept the new key" in html and "data-confirm=" in html
     assert host_keys.fingerprint(key(1)) in html and host_keys.fingerprint(key(2)) in html

@@ -76,7 +76,8 @@ def test_a_silent_target_is_no_failure_and_says_since_when(world: Any, docker: T
     docker.problems = [{"code": "host-key-changed", "message": "Another host key.", "hint": "Look at it."}]
     docker.save()
     loud = client.get(url).content.decode()
-    assert "Another host key. Look at it." in loud and "/w/main/compute/box/" in loud
+    assert "Another host key. Look at it." in loud and "box shows another host key" in loud and "No answer" not in loud
+    assert "/w/main/compute/box/" in loud
     end(run)
     assert "No answer from" not in client.get(url).content.decode()
 

@@ -182,6 +182,12 @@ def prepare(arguments: argparse.Namespace) -> int:
 
 
 def runconfiguration_create(arguments: argparse.Namespace) -> None:
+    if arguments.framework == "PySpark":
+        raise UserErrorException(
+            "PySpark scripts need Spark compute, which this version of the studio does not have. A script that starts "
+            "Spark itself runs with the framework Python, and pyspark among the packages of "
+            f"{project.CONDA}; in containers its image needs Java too."
+        )
     workspace_target = arguments.target or arguments.name
     folder = Path.cwd()
     variables = {key: value or "" for key, value in pairs(arguments.set).items()}
@@ -191,7 +197,6 @@ def runconfiguration_create(arguments: argparse.Namespace) -> None:
         arguments.name,
         workspace_target,
         conda=not local,
-        framework=arguments.framework,
         variables=variables,
         force=arguments.force,
     )

@@ -16,7 +16,6 @@ from atelier.runconfig_schema import COMPUTE, Checker, camel
 FOLDER = "aml_config"
 PLACES = (FOLDER, ".azureml", "")
 CONDA = f"{FOLDER}/conda_dependencies.yml"
-SPARK = f"{FOLDER}/spark_dependencies.yml"
 _COMPUTE_HEAD = "# A compute target of this project. Its password and keys are kept by the studio, and not here.\n"
 _CONDA_TEXT = """\
 # The packages of this project's runs: an image is made of them, or a Python environment.
@@ -34,7 +33,7 @@ ArgumentVector:
 Target: {target}
 EnvironmentVariables:
   # EXAMPLE_ENV_VAR: "Example Value"
-Framework: {framework}
+Framework: Python
 """
 # The kinds of targets by the words of 2017 and ours.
 KINDS = {"remotedocker": "remotedocker", "localdocker": "docker", "docker": "docker", "local": "local"}
@@ -83,7 +82,6 @@ def runconfig_write(
     target: str,
     *,
     conda: bool,
-    framework: str = "Python",
     variables: dict[str, str] | None = None,
     force: bool = False,
 ) -> Path | None:
@@ -92,14 +90,12 @@ def runconfig_write(
     if path.is_file() and not force:
         return None
     path.parent.mkdir(exist_ok=True)
-    text = _RUNCONFIG_TEXT.format(target=tinyyaml.dump(target).strip(), framework=framework)
+    text = _RUNCONFIG_TEXT.format(target=tinyyaml.dump(target).strip())
     if variables:
         shown = "".join(f"  {key}: {tinyyaml.dump(str(value)).strip()}\n" for key, value in variables.items())
         text = text.replace('  # EXAMPLE_ENV_VAR: "Example Value"\n', shown)
     if conda:
         text += f"CondaDependenciesFile: {CONDA}\n"
-    if framework != "Python":
-        text += f"SparkDependenciesFile: {SPARK}\n"
     path.write_text(text + "PrepareEnvironment: true\nTrackedRun: true\n", encoding="utf-8")
     return path
 

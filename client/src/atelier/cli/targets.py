@@ -145,7 +145,7 @@ def _write(folder: Path, name: str, kind: str, data: dict[str, Any]) -> list[Pat
 def _facts(data: dict[str, Any]) -> str:
     facts = data.get("facts") or {}
     parts = [
-        facts.get("engine") and f"Docker {facts['engine']}",
+        facts.get("engine"),
         facts.get("system"),
         facts.get("cpus") and f"{facts['cpus']} processors",
         facts.get("memory_bytes") and f"{size(facts['memory_bytes'])} of memory",
@@ -218,7 +218,12 @@ def test(arguments: argparse.Namespace) -> int:
 
 def detach(arguments: argparse.Namespace) -> None:
     target = ComputeTarget(workspace_of(arguments), arguments.name)
-    target.detach(cancel=arguments.cancel)
+    try:
+        target.detach(cancel=arguments.cancel)
+    except ComputeTargetException as error:
+        if getattr(error.__cause__, "status_code", None) != 409 or arguments.cancel:
+            raise
+        raise ComputeTargetException(f"{error} With --cancel it is asked to end, and the target goes then.") from error
     if arguments.cancel:
         target.wait_for_completion(is_delete_operation=True)
     if arguments.json:
