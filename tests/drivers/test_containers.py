@@ -312,7 +312,8 @@ def test_what_the_kernel_killed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "data:/x", "./data:/x", "/a:/b:maybe", "/a:/proc", "/a:/sys/x", "/a/../etc:/x", "/a:/x/../proc", "/a:/x:rshared", "/a:/x:ro,rshared", "/a:/x:z", "/a:x",
+        "data:/x", "./data:/x", "/a:/b:maybe", "/a:/proc", "/a:/sys/x",
+        "/a/../etc:/x", "/a:/x/../proc", "/a:/x:rshared", "/a:/x:ro,rshared", "/a:/x:z", "/a:x",
         "/a:/", "/a://", "/a:/.", "/a:/proc/1", "/a://proc", "/a:/./proc", "/a:/opt//atelier", "/a:/opt/./atelier/shim",
         "/a:/dev/shm", "/a", ":/x", "/a:/x:ro:ro",
     ],
