@@ -15,6 +15,13 @@ from tests.stack import wait_until
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 
 SHORT = "print('from a container', flush=True)\n"
+# The studio's address leads a container nowhere: this goes through the gate, in the volume.
+ASKING = """
+from azureml.core import Run
+child = Run.get_context().child_run("a part")
+child.complete()
+print("asked", child.get_status(), flush=True)
+"""
 LONG = "import time\nfor n in range(2400):\n    print(n, flush=True); time.sleep(0.1)\n"
 
 
@@ -95,6 +102,9 @@ def test_a_restart_of_everything(stack: Compose) -> None:
     assert made.json()["problems"] == []
     kept, inside, beside = stack.submit(SHORT), stack.submit(LONG), stack.submit(LONG, "here")
     stack.ended(kept)
+    asking = stack.submit(ASKING, "here")
+    assert stack.ended(asking)["status"] == "Completed", stack.output(asking)
+    assert "asked Completed" in stack.output(asking)
     for run in (inside, beside):
         wait_until("its first lines", lambda: "3\n" in stack.output(run), 90, every=0.2)  # noqa: B023
     stack.run("stop")
