@@ -57,7 +57,7 @@ class TargetForm(KindForm):
     def clean(self) -> dict[str, Any]:
         """Limits are read as runs will read them, so that a wrong one is named beside its field."""
         data = super().clean() or {}
-        names = {spec.name for spec in self.specs} & set(resources.NAMES)
+        names = {spec.name for spec in self.specs} & set(resources.LABELS)
         try:
             resources.parse({name: data.get(name) for name in names})
         except Invalid as error:

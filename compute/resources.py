@@ -7,10 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from studio.lib.errors import Invalid
 
-NAMES = ("cpus", "memory", "shm_size", "gpus", "pids")
+# The names that runs, targets and REST give them, and what people read.
+LABELS: dict[str, Any] = {
+    "cpus": gettext_lazy("Processors"),
+    "memory": gettext_lazy("Memory"),
+    "shm_size": gettext_lazy("Shared memory"),
+    "gpus": gettext_lazy("GPUs"),
+    "pids": gettext_lazy("Processes"),
+}
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?\s*$", re.IGNORECASE)
 LEAST_MEMORY = 6 << 20  # Docker takes no less
@@ -72,7 +80,7 @@ def parse(asked: Mapping[str, Any] | None) -> dict[str, Any]:
         if value is None or value == "":
             continue
         if name not in _READ:
-            known = ", ".join(NAMES)
+            known = ", ".join(LABELS)
             errors[f"resources.{name}"] = [_("There is no such resource. There are: %(known)s.") % {"known": known}]
             continue
         try:

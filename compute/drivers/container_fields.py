@@ -7,10 +7,12 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
+from compute.resources import LABELS
 from compute.spec import FormField
 
 DEFAULT_PIDS = 4096
 DEFAULT_SHM = "1g"
+LOW_DISK_BYTES = 1 << 30  # where less is free, the check says so
 
 SLOTS = FormField(
     name="slots",
@@ -26,19 +28,19 @@ SLOTS = FormField(
 LIMITS: Sequence[FormField] = (
     FormField(
         name="cpus",
-        label=_("Processors"),
+        label=LABELS["cpus"],
         help=_("Of one run, at most, such as 2 or 0.5. Empty: no limit."),
         address=False,
     ),
     FormField(
         name="memory",
-        label=_("Memory"),
+        label=LABELS["memory"],
         help=_("Of one run, at most, such as 8g or 512m. A run that needs more is ended. Empty: no limit."),
         address=False,
     ),
     FormField(
         name="pids",
-        label=_("Processes"),
+        label=LABELS["pids"],
         kind="number",
         help=_("Of one run, at most, threads counted too."),
         default=DEFAULT_PIDS,
@@ -48,14 +50,14 @@ LIMITS: Sequence[FormField] = (
     ),
     FormField(
         name="shm_size",
-        label=_("Shared memory"),
+        label=LABELS["shm_size"],
         help=_("Size of /dev/shm, which data loaders with several processes use, such as 1g."),
         default=DEFAULT_SHM,
         address=False,
     ),
     FormField(
         name="gpus",
-        label=_("GPUs"),
+        label=LABELS["gpus"],
         help=_("none, all, or how many a run gets."),
         default="none",
         address=False,

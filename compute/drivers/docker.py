@@ -171,7 +171,6 @@ class DockerDriver:
             place=self._files.place(spec.key),
             binds=[*self._files.binds(spec), *docker_checks.refuse_volumes(self)],
             limits=boxes.granted(spec.resources, self.limits()),
-            network=str(self.config.get("network") or ""),
             **docker_checks.rights(self),
         )
         with asking(self.address, image=image):

@@ -10,20 +10,18 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from compute.drivers.container_fields import LOW_DISK_BYTES
 from compute.drivers.ssh import Link
 from compute.drivers.ssh_login import SYSTEM, SshProblem
 from compute.drivers.ssh_sessions import NoShell
 from compute.spec import Problem
 
-LOW_DISK_BYTES = 1 << 30
 _WINDOWS = re.compile(r"is not recognized as|OpenSSH_for_Windows|Microsoft Windows|CommandNotFoundException", re.I)
 
 PROBE = r"""
 p() { printf '%s=%s\n' "$1" "$(printf %s "$2" | tr '\n' ' ')"; }
-p system "$(uname -s)"; p machine "$(uname -m)"; p user "$(id -un)"; p uid "$(id -u)"; p gid "$(id -g)"
+p system "$(uname -s)"; p user "$(id -un)"; p uid "$(id -u)"; p gid "$(id -g)"
 p groups "$(id -G)"; p home "$HOME"; p docker "$(command -v docker || command -v dockerd)"
-p os "$(. /etc/os-release 2>/dev/null && printf %s "$PRETTY_NAME")"
-p memory "$(awk '/^MemTotal/ {print $2 * 1024}' /proc/meminfo 2>/dev/null)"
 for tool in tar stat mv head df; do command -v $tool >/dev/null || p lacks $tool; done
 if command -v nvidia-smi >/dev/null; then
   nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | while IFS= read -r g; do p gpu "$g"; done
@@ -48,8 +46,6 @@ class Host:
     """``usable``: sockets of engines that the login may use, the likeliest first; ``closed``: (group, socket)."""
 
     system: str = ""
-    machine: str = ""
-    os: str = ""
     user: str = ""
     uid: int = -1
     gid: int = -1
@@ -61,7 +57,6 @@ class Host:
     closed: list[tuple[str, str]] = field(default_factory=list)
     lacks: list[str] = field(default_factory=list)
     gpus: list[str] = field(default_factory=list)
-    memory: int | None = None
 
     @property
     def engine(self) -> str:
@@ -100,12 +95,12 @@ def _host(text: str) -> Host:
     one = {name: values[0] for name, values in said.items()}
     closed = [(each.partition(" ")[0], each.partition(" ")[2]) for each in said.get("closed", [])]
     return Host(
-        system=one.get("system", ""), machine=one.get("machine", ""), os=one.get("os", ""), user=one.get("user", ""),
+        system=one.get("system", ""), user=one.get("user", ""),
         uid=_number(one.get("uid", "")), gid=_number(one.get("gid", "")),
         groups=[_number(word) for word in one.get("groups", "").split()], home=one.get("home", ""),
         docker=one.get("docker", ""), docker_host=one.get("docker_host", ""),
         usable=list(dict.fromkeys(said.get("usable", []))), closed=list(dict.fromkeys(closed)),
-        lacks=said.get("lacks", []), gpus=said.get("gpu", [])[:64], memory=_number(one.get("memory", ""), None),
+        lacks=said.get("lacks", []), gpus=said.get("gpu", [])[:64],
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from django.utils.translation import gettext, gettext_lazy
@@ -28,15 +29,7 @@ from compute.spec import FormField, Handle, Observation, Problem
 LAST_WORDS_S = 5
 SEEN_S = 0.5  # how long what a look has seen may stand for the sizes
 
-SLOTS = FormField(
-    name="slots",
-    label=gettext_lazy("Runs at the same time"),
-    kind="number",
-    help=gettext_lazy("Empty: as many as come."),
-    minimum=1,
-    maximum=1024,
-    address=False,
-)
+SLOTS = replace(container_fields.SLOTS, help=gettext_lazy("Empty: as many as come."))
 
 
 class RemoteDockerDriver(DockerDriver):
@@ -56,12 +49,7 @@ class RemoteDockerDriver(DockerDriver):
         ("docker", gettext_lazy("Docker is installed")),
         ("rights", gettext_lazy("The user may use Docker")),
         ("folder", gettext_lazy("The folder can be written")),
-        ("engine", gettext_lazy("The Docker engine answers")),
-        ("version", gettext_lazy("It is new enough")),
-        ("data-folder", gettext_lazy("It sees the folders of runs")),
-        ("disk", gettext_lazy("Room on the disk")),
-        ("limits", gettext_lazy("The machine has what the limits say")),
-        ("gpus", gettext_lazy("GPUs")),
+        *(row for row in container_fields.CHECKS if row[0] not in ("system", "volumes")),
     )
     fields: ClassVar[Sequence[FormField]] = (
         FormField(

@@ -43,9 +43,7 @@ def container_of(run: Run) -> dict[str, Any]:
     if run.unit is None or run.target is None or not registry.driver_class(run.target.driver).containers:
         return {}
     asked = run_resources(run)
-    labels = {"cpus": _("Processors"), "memory": _("Memory"), "shm_size": _("Shared memory"), "gpus": _("GPUs"),
-              "pids": _("Processes")}  # fmt: skip
-    told = [(label, resources.words(name, asked[name])) for name, label in labels.items() if name in asked]
+    told = [(label, resources.words(name, asked[name])) for name, label in resources.LABELS.items() if name in asked]
     return {"image": run.unit.spec.get("image") or "", "resources": told}
 
 

@@ -11,11 +11,10 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _l
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from compute import environments
+from compute import environments, resources
 from compute.drivers import registry
 from compute.models import Target
 from compute.states import TargetState
@@ -74,13 +73,7 @@ def _source_context(snapshot: Snapshot | None, script: str = "", *, choose: bool
     }
 
 
-# Label and an example of each field of ``forms.RESOURCES``.
-RESOURCE_WORDS = {
-    "cpus": (_l("Processors"), "4"),
-    "memory": (_l("Memory"), "8g"),
-    "shm_size": (_l("Shared memory"), "1g"),
-    "gpus": (_l("GPUs"), "1"),
-}
+RESOURCE_EXAMPLES = {"cpus": "4", "memory": "8g", "shm_size": "1g", "gpus": "1"}  # of ``forms.RESOURCES``
 
 
 def _targets(request: WorkspaceRequest, chosen: str) -> list[dict[str, Any]]:
@@ -107,7 +100,7 @@ def _context(request: WorkspaceRequest, form: RunForm, origin: Run | None) -> di
         "origin": origin,
         "environments": [(label, label.rpartition(":")) for label in labels],
         "targets": _targets(request, form["target"].value() or ""),
-        "resources": [(form[name], *RESOURCE_WORDS[name]) for name in forms.RESOURCES],
+        "resources": [(form[name], resources.LABELS[name], RESOURCE_EXAMPLES[name]) for name in forms.RESOURCES],
         "resources_typed": any(form[name].value() or form[name].errors for name in forms.RESOURCES),
         "experiments": Experiment.objects.filter(workspace=request.workspace, archived_at=None)
         .order_by("-last_run_at")
