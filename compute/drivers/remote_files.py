@@ -35,6 +35,7 @@ from studio.lib import storage
 RECORD_LIMIT = 1 << 16
 LOOKED_AT = ("stdout.log", "events.jsonl", "beat.json", "exit.json")
 KEYS_AT_ONCE = 200
+MOST_BYTES = 1 << 62  # of a file: more is a lie, and no number that a database takes
 BEAT_S = 10.0  # how old what is known of a beat may be
 
 
@@ -248,7 +249,7 @@ class RemoteFiles:
             with contextlib.suppress(ValueError):
                 name, mode, size, changed = row.split(" ")
                 key, _slash, file = name.partition("/")
-                if stat.S_ISREG(int(mode, 16)) and key in keys:
+                if stat.S_ISREG(int(mode, 16)) and key in keys and int(size) < MOST_BYTES:
                     found.setdefault(key, {})[file] = (int(mode, 16), int(size), int(changed))
         return found
 

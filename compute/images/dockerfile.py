@@ -14,6 +14,7 @@ _REFERENCE = re.compile(
     r"(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*(?::[\w][\w.-]{0,127})?(?:@sha256:[0-9a-f]{64})?$"
 )
 _BLANKS = " \t"
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 KNOWN = frozenset(
     """ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL MAINTAINER ONBUILD RUN SHELL STOPSIGNAL USER VOLUME
     WORKDIR""".split()  # noqa: SIM905 - read as words
@@ -96,6 +97,11 @@ def _problem(one: Instruction) -> str:
             f"{where}: {files} would have to lie beside the Dockerfile, and Atelier hands the engine the Dockerfile "
             "alone. Download it with RUN, or put it into the run's source folder."
         )
+    if inner.name == "ARG" and any(
+        re.match(r"(?i)ftp_proxy\b|[^=]*\$", word) for word in _QUOTED.sub("", inner.rest).split()
+    ):
+        # What packages are installed with is carried by it; named here, it would be kept in the image's history.
+        return f"{where}: Atelier uses FTP_PROXY itself, and names of arguments are written out."
     if inner.name == "ADD" and (address := _address(inner)):
         return (
             f"{where}: the engine itself would fetch {address}, from wherever its machine can reach. Download it with "
@@ -179,7 +185,7 @@ def _froms(text: str) -> list[tuple[Instruction, str]]:
         if one.name == "ARG" and not found:
             name, equals, value = one.rest.partition("=")
             if equals:
-                values[name.strip()] = value.strip().strip("\"'")
+                values[name.strip()] = _filled(value.strip().strip("\"'"), values)
         elif one.name == "FROM":
             words = [word for word in one.rest.split() if not word.startswith("--")]
             found.append((one, _filled(words[0], values) if words else ""))

@@ -12,6 +12,7 @@ from compute.environments import Recipe, content_hash, recipe_from_conda, recipe
 from compute.images import building, dockerfile, plan, resolve, store, transport, words
 from compute.images.plan import Found, Pin
 from studio.lib.errors import Invalid
+from tests.stack import ROOT
 
 FOUND = Found(python="3.11.4", interpreter="/usr/local/bin/python3", libc_version="2.36", pip=True)
 
@@ -121,6 +122,8 @@ def test_what_cannot_be_an_image_is_refused(data: dict[str, object], field: str)
         ("FROM a\nADD --chown=1 http://169.254.169.254/latest/ /x\n", "would fetch http://169"),
         ('FROM a\nADD ["git@example.org:a.git", "/x"]\n', "would fetch git@"),
         ("FROM a\nONBUILD ADD http://127.0.0.1:9/x /x\n", "would fetch http://127"),
+        ("FROM a\nARG FTP_PROXY\nRUN true\n", "Atelier uses FTP_PROXY"),
+        ("ARG X=PROXY\nFROM a\nARG A=1 FTP_${X}\n", "Atelier uses FTP_PROXY"),
         ("FROM a\nADD $WHERE /x\n", "would have to lie beside"),
         ("# syntax=a\n# escape=`\nFROM a\nRUN true \\\nADD http://127.0.0.1/x /x\n", "has to be the first line"),
         ("\n# escape=`\nFROM a\nRUN true `\nADD http://127.0.0.1/x /x\n", "would fetch http://127"),
@@ -146,6 +149,12 @@ def test_a_dockerfile_that_can_be_built() -> None:
     ]
     assert dockerfile.last_user(text) == "nobody"
     assert (4, "RUN", "a && b") in [(one.line, one.name, one.rest) for one in dockerfile.read(text)]
+
+
+def test_an_argument_made_of_others() -> None:
+    text = 'ARG V=3.11\nARG BASE=python:${V}-slim\nFROM ${BASE}\nARG WORDS="a $V"\nARG FTP_PROXYLESS\nRUN true\n'
+    assert dockerfile.problems(text) == [] and dockerfile.bases(text) == [(3, "python:3.11-slim")]
+    assert dockerfile.problems((ROOT / "deploy" / "images" / "base" / "Dockerfile").read_text()) == []
 
 
 def test_what_an_image_adds_to_builds_on_it() -> None:
