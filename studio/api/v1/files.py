@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from django.http import HttpRequest, HttpResponse
@@ -131,18 +132,33 @@ def _sealed(run: Run) -> bool:
     return Run.objects.filter(pk=run.pk, status__in=ENDED).exists()
 
 
-def _wait_for(run: Run, log: LogFile, start: int, wait: float) -> tuple[int, bool]:
-    """(bytes, sealed) once there is something after ``start``, the end is known, or ``wait`` seconds have gone by."""
+def log_piece(
+    log: LogFile | None, is_sealed: Callable[[], bool], start: int, limit: int, wait: float, name: str
+) -> HttpResponse:
+    """At most ``limit`` bytes from ``start``, once there are any, the end is known, or ``wait`` seconds have gone by.
+
+    ``log``: None for what never had one. ``is_sealed``: whether nothing more will come; it may be slow.
+    """
     end = time.monotonic() + wait
-    sealed, look = _sealed(run), time.monotonic() + SEAL_SECONDS
-    size = log.size()
-    while size <= start and not sealed and time.monotonic() < end:
+    sealed, look = is_sealed(), time.monotonic() + SEAL_SECONDS
+    size = log.size() if log else 0
+    while log and size <= start and not sealed and time.monotonic() < end:
         time.sleep(POLL_SECONDS)
         if time.monotonic() >= look:
-            sealed, look = _sealed(run), time.monotonic() + SEAL_SECONDS
+            sealed, look = is_sealed(), time.monotonic() + SEAL_SECONDS
         size = log.size()
-    return size, sealed
+    data = log.read(start, limit) if log and size > start else b""
+    response = HttpResponse(data, content_type="text/plain; charset=utf-8")
+    harden(response, name, attachment=False)
+    response.headers["X-Atelier-Offset"] = str(start)
+    response.headers["X-Atelier-Size"] = str(size)
+    response.headers["X-Atelier-Sealed"] = "true" if sealed else "false"
+    return response
 
+
+From = Annotated[int, Query(0, alias="from", ge=0, le=1 << 62, description="Offset of the first byte wanted.")]
+Limit = Annotated[int, Query(LOG_BYTES, ge=1, le=LOG_BYTES, description="At most so many bytes.")]
+Wait = Annotated[float, Query(0, ge=0, le=20, description="Seconds to wait when there is nothing yet.")]
 
 LOG_RESPONSE = {
     "responses": {
@@ -164,21 +180,13 @@ def run_logs(
     request: HttpRequest,
     workspace: Ws,
     run_id: RunId,
-    start: Annotated[int, Query(0, alias="from", ge=0, le=1 << 62, description="Offset of the first byte wanted.")] = 0,
-    limit: Annotated[int, Query(LOG_BYTES, ge=1, le=LOG_BYTES, description="At most so many bytes.")] = LOG_BYTES,
-    wait: Annotated[float, Query(0, ge=0, le=20, description="Seconds to wait when there is nothing yet.")] = 0,
+    start: From = 0,
+    limit: Limit = LOG_BYTES,
+    wait: Wait = 0,
 ) -> Any:
     """The output of a run from a byte on. With `wait` the answer comes as soon as there is more."""
     run = run_of(request, workspace, run_id)
-    log = LogFile(run.key)
-    size, sealed = _wait_for(run, log, start, wait)
-    data = log.read(start, limit) if size > start else b""
-    response = HttpResponse(data, content_type="text/plain; charset=utf-8")
-    harden(response, "std_log.txt", attachment=False)
-    response.headers["X-Atelier-Offset"] = str(start)
-    response.headers["X-Atelier-Size"] = str(size)
-    response.headers["X-Atelier-Sealed"] = "true" if sealed else "false"
-    return response
+    return log_piece(LogFile(run.key), lambda: _sealed(run), start, limit, wait, "std_log.txt")
 
 
 @router.get("/runs/{run_id}/logs/search", response=SearchOut)

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from django.http import HttpRequest
-from django.utils.translation import gettext as _
-from ninja import Path, Router
+from ninja import Router
 
 from compute.drivers.base import DriverError
 from compute.images import store
-from compute.models import Target
 from studio.accounts.policy import Right
 from studio.api.access import Ws, user_of, workspace_of
 from studio.api.v1.schemas_images import ImageOut, PruneIn, PruneOut
-from studio.api.v1.submit import target_find
-from studio.lib.errors import Conflict, NotFound
+from studio.api.v1.targets import Name, target_named
+from studio.lib.errors import Conflict
 
 router = Router(tags=["Compute and environments"])
-
-Name = Annotated[str, Path(..., description="Name of the target.", examples=["docker"])]
-
-
-def _target(request: HttpRequest, workspace: str, name: str, right: Right) -> Target:
-    found = target_find(workspace_of(request, workspace, right), name)
-    if found is None:
-        raise NotFound(_("There is no compute target %(name)s in this workspace.") % {"name": name[:100]})
-    return found
 
 
 @router.get("/targets/{name}/images", response=list[ImageOut])
 def image_list(request: HttpRequest, workspace: Ws, name: Name) -> Any:
     """Images of environments on the target, the largest first, with who uses them and what deleting each gives back."""
-    target = _target(request, workspace, name, Right.READ)
+    target = target_named(workspace_of(request, workspace), name)
     try:
         return store.images_on(target)
     except DriverError as error:
@@ -45,7 +34,7 @@ def image_prune(request: HttpRequest, workspace: Ws, name: Name, data: PruneIn) 
 
     An image that a run or service which has not ended needs always stays.
     """
-    target = _target(request, workspace, name, Right.MANAGE)
+    target = target_named(workspace_of(request, workspace, Right.MANAGE), name)
     try:
         return store.images_prune(target, user=user_of(request), request=request, **data.dict())
     except DriverError as error:
