@@ -36,6 +36,13 @@ def labels(spec: UnitSpec, installation: str) -> dict[str, str]:
     return {UNIT: spec.key, INSTALLATION: installation, "atelier.kind": spec.kind}
 
 
+def is_ours(listed: Mapping[str, Any]) -> bool:
+    """Whether a container in an engine's list is that of the unit which its label names. A label alone says nothing:
+    what an image is labelled with, containers of its builds are too."""
+    key, names = str((listed.get("Labels") or {}).get(UNIT) or ""), listed.get("Names") or []
+    return not names or f"/{container_name(key)}" in names
+
+
 # Limits.
 
 

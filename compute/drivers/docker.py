@@ -122,7 +122,7 @@ class DockerDriver:
             found: list[dict[str, Any]] = self._engine().containers(
                 all=True, filters={"label": f"{boxes.INSTALLATION}={installation_id()}"}
             )
-        return found
+        return [one for one in found if boxes.is_ours(one)]
 
     def list_owned(self) -> Iterable[Owned]:
         for one in self._list():

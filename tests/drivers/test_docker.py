@@ -24,6 +24,7 @@ from compute.drivers import docker_checks, engine, own_container
 from compute.drivers.base import Driver, DriverError, ImageMissing, NotFound, Refused, Unreachable
 from compute.drivers.container_files import LocalFiles
 from compute.drivers.docker import DockerDriver
+from compute.installation import installation_id
 from compute.spec import Handle, Phase, UnitSpec
 from studio.datasets.jobs import laying
 from studio.lib import storage
@@ -374,6 +375,25 @@ class TestDockerDriver(DriverContract):
             driver.read(handle, "outputs/leak", 0, 100)
 
     # What can be wrong.
+
+    def test_labels_alone_make_no_container_ours(self, driver: Driver, unit: Callable[..., UnitSpec]) -> None:
+        """Containers of image builds and probes have the labels of the images that they are made of, whoever wrote
+        those."""
+        handle = self.started(driver, spec := unit("sleep 600"))
+        self.until(driver, handle, Phase.RUNNING)
+        stranger = uuid.uuid4().hex
+        made = []
+        try:
+            for key in (spec.key, stranger):
+                labels = {"atelier.unit": key, "atelier.installation": installation_id()}
+                made.append(client().create_container(test_image(), command=["true"], labels=labels)["Id"])
+            client().start(made[0])
+            client().wait(made[0])
+            assert driver.observe([handle])[spec.key].phase is Phase.RUNNING
+            assert stranger not in {one.key for one in driver.list_owned()}
+        finally:
+            for each in made:
+                client().remove_container(each, force=True, v=True)
 
     def test_one_that_says_it_has_ended_is_ended(self, driver: Driver, unit: Callable[..., UnitSpec]) -> None:
         """Its user writes the records as it likes: the studio reads its files once nobody changes them any more."""
