@@ -297,7 +297,7 @@ class LocalFiles:
 
     def user(self) -> tuple[int, int, list[int]]:
         gid = os.getgid()
-        return os.getuid(), gid, [group for group in os.getgroups() if group != gid]
+        return os.getuid(), gid, [group for group in os.getgroups() if group not in (gid, _engine_group())]
 
     def disk_free(self, path: str) -> int | None:
         try:
@@ -312,6 +312,14 @@ class LocalFiles:
                 model = re.search(r"^Model:\s*(.+)$", card.read_text(errors="replace"), re.MULTILINE)
                 found.append(model.group(1).strip() if model else card.parent.name)
         return found
+
+
+def _engine_group() -> int | None:
+    """Who may use the engine's socket. No container of a run is to have that right, whatever folders it mounts."""
+    try:
+        return Path(str(settings.ATELIER_DOCKER_SOCKET).removeprefix("unix://")).stat().st_gid or None
+    except OSError:
+        return None
 
 
 def _own_json(path: Path) -> dict[str, Any] | None:

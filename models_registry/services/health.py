@@ -14,13 +14,14 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from compute import states
+from compute.drivers import unit_records
 from compute.logs.store import LogFile
 from compute.models import EnvironmentBuild, Unit
 from models_registry.models import Deployment
 from models_registry.services import keys as endpoint_keys
 from models_registry.services.deploying import serving_environment, start_unit, version_difference
 from models_registry.services.scoring import call
-from studio.lib import storage
+from studio.lib import beneath, storage
 from studio.lib.errors import AtelierError
 
 log = logging.getLogger(__name__)
@@ -190,8 +191,11 @@ def _say(
 def _shim_restarts(unit: Unit) -> int | None:
     """How often the shim has started the process again; None when it cannot be read just now."""
     try:
-        return int(json.loads((storage.unit_directory(unit.key) / "beat.json").read_text()).get("restarts", 0))
-    except (OSError, ValueError, TypeError, AttributeError):
+        beat = unit_records.parsed(
+            beneath.read_small(storage.unit_directory(unit.key) / "beat.json", unit_records.LIMIT)
+        )
+        return int(beat.get("restarts") or 0) if beat is not None else None
+    except OSError:
         return None
 
 

@@ -67,6 +67,17 @@ def test_a_look_bears_what_lies_there(unit: tuple[str, Path], kind: Any, tmp_pat
     assert look.exit == {"reason": "unreadable", "code": None, "signal": None}
 
 
+def test_no_container_has_the_group_of_the_engines_socket(
+    settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    socket = tmp_path / "docker.sock"
+    socket.touch()
+    os.chown(socket, -1, 4711) if os.geteuid() == 0 else pytest.skip("only root gives files to other groups")
+    settings.ATELIER_DOCKER_SOCKET = str(socket)
+    monkeypatch.setattr(os, "getgroups", lambda: [4711, 4712, os.getgid()])
+    assert LocalFiles().user()[2] == [4712]
+
+
 @pytest.mark.parametrize("kind", ["pipe", "link"])
 def test_reading_follows_no_link_and_waits_for_no_pipe(unit: tuple[str, Path], kind: str, tmp_path: Path) -> None:
     key, folder = unit
