@@ -151,11 +151,12 @@ def _register(request: WorkspaceRequest, form: EnvironmentForm) -> Environment |
 
 
 def _build_first(request: WorkspaceRequest, made: Environment, recipe: Recipe) -> None:
-    """Builds on the target that the form names, without a name on the first that can."""
+    """Builds on the target that the form names, without a name on the first that can, those in order before others."""
     targets = Target.objects.filter(workspace=request.workspace).order_by("pk")
     if wanted := request.POST.get("target"):
         targets = targets.filter(name=wanted)
     fitting = [one for one in targets if not recipe.needs_containers or target_page.kind_of(one.driver)["containers"]]
+    fitting.sort(key=lambda one: one.state != TargetState.SUCCEEDED)
     if fitting:
         _prepare(request, made, fitting[0], rebuild=False)
     elif recipe.needs_containers:

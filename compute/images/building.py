@@ -20,6 +20,7 @@ Problem = dict[str, Any]
 _STEP = re.compile(r"^Step (\d+)/(\d+) ?: (.*)", re.DOTALL | re.IGNORECASE)
 _KEPT = 200  # lines of a failed step that are looked at
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_ENGINES_OWN = ("Step ", "---> ", "Removing intermediate container")  # lines of its log that no command wrote
 _NETWORK = re.compile(
     r"temporary failure in name resolution|name or service not known|connection refused|network is unreachable|"
     r"could not resolve host|newconnectionerror|connecttimeout|readtimeout|timed out|proxyerror|sslerror|"
@@ -46,28 +47,51 @@ def disk_full() -> Problem:
     return problem("disk-full", "There is no space left on the disk of the Docker engine.", hint=hint)
 
 
+class _Said:
+    """What the engine has said of a build: its lines go into the log; what the step at work said is kept."""
+
+    def __init__(self, plan: Plan, patience: Patience) -> None:
+        self.plan, self.patience = plan, patience
+        # The line of each step. ``ARG`` before the first ``FROM`` counts as a step as every other one does.
+        self.instructions = [one.line for one in read(plan.text)]
+        self.step = 0
+        self.last: list[str] = []
+
+    def hear(self, text: str) -> None:
+        for line in text.splitlines():
+            shown, step = line, _STEP.match(line)
+            if step:
+                self.step, self.last = int(step.group(1)), []
+                self.patience.where = f"step {step.group(1)} of {step.group(2)}: {step.group(3)[:120]}"
+                shown = _short(self.step, step.group(2), self.plan, self.instructions) or line
+            if shown.strip() and not shown.startswith(" ---> Running in"):
+                say("  " + _COLOUR.sub("", shown.rstrip()))
+                self.last = [*self.last, shown.strip()][-_KEPT:]
+
+    def failed(self, error: str) -> BuildFailed:
+        return BuildFailed([explain(error, self.last, self.plan, self.instructions, self.step)])
+
+
 def build(
     client: APIClient,
     plan: Plan,
     *,
-    tag: str | None,
     carried: str = "",
     proxies: dict[str, str] | None = None,
     network: str | None = None,
     fresh: bool = False,
 ) -> str:
-    """The id of the image that a Dockerfile makes. Raises BuildFailed; Unreachable when the engine went away."""
+    """The id of the image that a Dockerfile makes, which has no name yet. Raises BuildFailed; Unreachable when the
+    engine went away."""
     arguments = dict(proxies or {})
     if carried:
         arguments[CARRIER] = carried
-    instructions = _numbered(plan.text)
-    at, image = 0, ""
-    last: list[str] = []
+    image = ""
     with Patience() as patience:
+        said = _Said(plan, patience)
         try:
             events = client.build(
                 fileobj=io.BytesIO(plan.text.encode()),
-                tag=tag,
                 rm=True,
                 forcerm=True,
                 decode=True,
@@ -79,18 +103,10 @@ def build(
             for text, error, made in _events(events):
                 image = made or image
                 if error:
-                    raise BuildFailed([explain(error, last, plan, instructions, at)])
-                for line in text.splitlines():
-                    step = _STEP.match(line)
-                    if step:
-                        at, last = int(step.group(1)), []
-                        patience.where = f"step {step.group(1)} of {step.group(2)}: {step.group(3)[:120]}"
-                        line = _short(at, step.group(2), plan, instructions) or line
-                    if line.strip() and not line.startswith(" ---> Running in"):
-                        say("  " + _COLOUR.sub("", line.rstrip()))
-                        last = [*last, line.strip()][-_KEPT:]
+                    raise said.failed(error)
+                said.hear(text)
         except APIError as error:
-            raise BuildFailed([explain(str(error.explanation or error), last, plan, instructions, at)]) from error
+            raise said.failed(str(error.explanation or error)) from error
     if not image:  # it was cut off in the middle
         raise Unreachable("The engine ended the build without an image.")
     return image
@@ -110,11 +126,6 @@ def _events(events: Iterable[dict[str, Any]]) -> Iterable[tuple[str, str, str]]:
             layer = f"{event['id']}: " if event.get("id") else ""
             if not (event.get("progressDetail") or {}).get("total"):
                 yield f"{layer}{event['status']}", "", ""
-
-
-def _numbered(text: str) -> list[int]:
-    """The line of each step. ``ARG`` before the first ``FROM`` counts as a step as every other one does."""
-    return [one.line for one in read(text)]
 
 
 def _line_of(step: int, instructions: list[int]) -> int:
@@ -148,7 +159,8 @@ def explain(error: str, said: list[str], plan: Plan, instructions: list[int], st
             line=line,
             hint="Check its name, or add its registry with a user name and password to the workspace.",
         )
-    tail = [one for one in said if not one.startswith("Step ")][-3:]
+    heard_last = [_COLOUR.sub("", one).strip() for one in said if not one.strip().startswith(_ENGINES_OWN)]
+    tail = [one for one in heard_last if one][-3:]
     code = re.search(r"returned a non-zero code: (\d+)", flat)
     why = f"ended with code {code.group(1)}. {' '.join(tail)}".strip() if code else flat
     where = f"Line {line}: {text[:200]}: " if line else ""

@@ -172,7 +172,7 @@ def check(address: str, username: str, password: str) -> list[Problem]:
             except requests.RequestException as error:
                 refused = guard.refusal(error)
                 why = str(refused) if refused else _short(error)
-    text = _("%(address)s does not answer: %(why)s") % {"address": address, "why": why}
+    text = _("%(address)s does not answer: %(why)s.") % {"address": address, "why": why.rstrip(".")}
     return [Problem("unreachable", text, _("Check the address and the port."), "address")]
 
 

@@ -158,6 +158,8 @@ def recipe_text(recipe: dict[str, Any]) -> str:
     if recipe.get("dockerfile"):
         return str(recipe["dockerfile"])
     packages = list(recipe.get("packages") or [])
+    if sorted(recipe.get("order") or []) == sorted(packages):
+        packages = list(recipe.get("order") or [])  # as they were typed, which is the order of an image's layers
     python = recipe.get("python")
     if recipe.get("kind") == "conda":
         lines = ["dependencies:"]

@@ -249,6 +249,7 @@ def test_a_build_shows_its_image_and_a_failed_one_its_package_first(team, owner)
     problems = [
         {"package": "spam", "message": "nobody has it", "hint": ""},
         {"line": 7, "message": "ended with code 1"},
+        {"line": 9, "message": "Line 9: RUN x: ended with code 2"},
     ]
     EnvironmentBuild.objects.create(
         content_hash=environment.content_hash, target=attached(team, "other"), state="failed",
@@ -257,6 +258,19 @@ def test_a_build_shows_its_image_and_a_failed_one_its_package_first(team, owner)
     html = owner.get("/w/main/environments/AzureML-Tutorial/").content.decode()
     assert "atelier-env:0123" in html and "on python:3.11" in html and "5.0 MB" in html and "1 package" in html
     assert ">spam</strong> nobody has it" in html and ">line 7</strong> ended with code 1" in html
+    assert "Line 9: RUN x" in html and ">line 9</strong>" not in html
+
+
+def test_without_a_choice_it_is_built_where_something_can_be(team, owner, machine, monkeypatch):
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "compute.env_views._prepare", lambda _request, _made, target, **_more: asked.append(target.name)
+    )
+    attached(team, "broken", state="Failed")
+    attached(team, "works", state="Succeeded")
+    typed = {"name": "own", "kind": "dockerfile", "dockerfile": "FROM python:3.11", "prepare": "1", "target": ""}
+    owner.post("/w/main/environments/new/", typed)
+    assert asked == ["works"]
 
 
 def test_the_base_image_and_the_registries_of_a_workspace(team, owner, monkeypatch):

@@ -261,6 +261,8 @@ PLAN = plan.Plan("FROM a\nRUN apt-get\nRUN pip\n", {3: ["numpy==1.26.4", "my-pkg
          "for numpy==1.26.4", 3, "index-unreachable", "numpy==1.26.4"),
         ("OSError: [Errno 28] No space left on device", 3, "disk-full", ""),
         ("E: Unable to locate package", 2, "dockerfile", ""),
+        ("Step 2/3 : RUN\n ---> Running in 0a\n\x1b[91mE: Unable to locate package\n\x1b[0m\n"
+         "Removing intermediate container 0a", 2, "dockerfile", ""),
     ],
 )  # fmt: skip
 def test_what_went_wrong_in_words(heard: str, step: int, code: str, package: str) -> None:
