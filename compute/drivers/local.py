@@ -247,14 +247,15 @@ class LocalDriver:
         sizes = stream_sizes(folder)
         beat = read_json(folder / "beat.json")
         started = beat.get("started") if beat is not None else None
-        if beat is not None and alive(int(beat["pid"]), beat.get("start_time", "")):
-            # Ending is the last thing that a supervisor does, so a living one may have written its record already.
-            phase = Phase.EXITED if (folder / "exit.json").exists() else Phase.RUNNING
-        elif locked(folder):
-            phase = Phase.PENDING if beat is None else Phase.RUNNING
+        living = beat is not None and alive(int(beat["pid"]), beat.get("start_time", ""))
+        held = living or locked(folder)
+        # Looked for last: a record is written before its writer lets go, so without one nobody is left to write it.
+        if (folder / "exit.json").exists():
+            phase = Phase.EXITED
+        elif held:
+            phase = Phase.RUNNING if living or beat is not None else Phase.PENDING
         else:
-            # Nobody is left who could write it: now the absence of the record means something.
-            phase = Phase.EXITED if (folder / "exit.json").exists() else Phase.GONE
+            phase = Phase.GONE
         if phase is not Phase.EXITED:
             return Observation(phase, None, sizes, started)
         sizes = stream_sizes(folder)
