@@ -147,6 +147,7 @@ def target_update(
         raise Invalid(why, errors={name: [why] for name in kept})
     trusted = _may_mount_any(user) and _may_mount_any(target.created_by)
     _check_volumes(clean, trusted=trusted, before=str(target.config.get("volumes") or ""))
+    changed = sorted(name for name in {*clean, *target.config} if clean.get(name) != target.config.get(name))
     target.config = clean
     target.secrets = locks.encrypt(json.dumps(hidden)) if hidden else ""
     if any(one.name in ("address", "port") for one in moved):
@@ -155,7 +156,8 @@ def target_update(
         target.description = clean_text(description, field="description")
     with transaction.atomic():
         target.save(update_fields=["config", "secrets", "description", "host_key", "offered_key"])
-        audit(user, "target.update", workspace=target.workspace, object=target, request=request)
+        detail = {"changed": changed, "secrets": sorted(given)}  # their names
+        audit(user, "target.update", workspace=target.workspace, object=target, detail=detail, request=request)
     target_check(target)
     return target
 

@@ -10,6 +10,7 @@ import pytest
 from compute import host_keys
 from compute.models import Target
 from runs.models import Run
+from studio.accounts.models import AuditEntry
 from studio.lib import secrets as locks
 from tests.api.conftest import World, make_run
 
@@ -94,6 +95,22 @@ class TestOverSsh:
         shown = world.get("owner", "/targets/remotevm")
         assert shown.json()["secrets"] == ["password"] and shown.json()["config"]["username"] == "u"
         assert b"s3cret" not in shown.content and b"s3cret" not in world.get("owner", "/targets").content
+
+    def test_another_address_takes_neither_secrets_nor_key_along(
+        self, world: World, remote: Target, check_problem: Any
+    ) -> None:
+        Target.objects.filter(pk=remote.pk).update(host_key=KEYS[0])
+        for moved in ({"address": "localhost"}, {"port": 1}, {"username": "other"}):
+            asked = {"config": moved, "secrets": {}}
+            body = check_problem(world.send("owner", "PATCH", "/targets/remotevm", asked), 422)
+            assert set(body["errors"]) == {"password"}
+        asked = {"config": {"address": "127.0.0.1", "port": 1}, "secrets": {"password": "an0ther"}}
+        assert world.send("owner", "PATCH", "/targets/remotevm", asked).status_code == 200
+        remote.refresh_from_db()
+        assert (remote.host_key, remote.offered_key) == ("", "")
+        assert json.loads(locks.decrypt(remote.secrets)) == {"password": "an0ther"}
+        row = AuditEntry.objects.filter(action="target.update").latest("pk")
+        assert "port" in row.detail["changed"] and row.detail["secrets"] == ["password"]
 
     def test_the_key_that_waits_for_somebody(self, world: World, remote: Target, check_problem: Any) -> None:
         key = world.get("reader", "/targets/remotevm").json()["host_key"]
