@@ -197,6 +197,29 @@ def engine_access(target: Target) -> tuple[dict[str, Any], dict[str, str]]:
     return driver.engine_access(), driver.secrets
 
 
+def _order(
+    build: EnvironmentBuild, recipe: Recipe, workspace: Workspace, base: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """(what ``compute.images.job`` reads, but for its mode and label; its secrets). Raises SecretUnreadable."""
+    access, opened = engine_access(build.target)
+    registries, push = registries_of(workspace)
+    order = {
+        "recipe": recipe.to_dict(),
+        "content_hash": build.content_hash,
+        "base_image": base,
+        "strict": _is_strict(recipe, workspace),
+        "installation": installation_id(),
+        "uv": uv_binary(),
+        "access": access,
+        "push_to": push,
+        "settings": {name: getattr(settings, name) for name in _SETTINGS},
+    }
+    secrets = {"ATELIER_ENGINE": json.dumps(opened), "ATELIER_REGISTRIES": json.dumps(registries)}
+    # Each on its own too: what the program prints is scrubbed of the values of its secrets.
+    inner = [*opened.values(), *(one["password"] for one in registries)]
+    return order, secrets | {f"ATELIER_HIDDEN_{index}": str(value) for index, value in enumerate(inner) if value}
+
+
 def _start(
     build: EnvironmentBuild,
     recipe: Recipe,
@@ -210,30 +233,11 @@ def _start(
     """Create the build's unit. Runs in the transaction that made or claimed the row, so there is exactly one."""
     from compute.services import ensure_local_target, unit_create
 
-    access, opened = engine_access(build.target)
-    registries, push = registries_of(workspace)
+    order, secrets = _order(build, recipe, workspace, base)
     key = uuid.uuid4().hex
     code = storage.unit_directory(key) / "code"
     code.mkdir(parents=True)
-    order = {
-        "mode": mode,
-        "label": label,
-        "recipe": recipe.to_dict(),
-        "content_hash": build.content_hash,
-        "base_image": base,
-        "strict": _is_strict(recipe, workspace),
-        "fresh": fresh,
-        "installation": installation_id(),
-        "uv": uv_binary(),
-        "access": access,
-        "push_to": push,
-        "settings": {name: getattr(settings, name) for name in _SETTINGS},
-    }
-    write_atomic(code / "order.json", order)
-    secrets = {"ATELIER_ENGINE": json.dumps(opened), "ATELIER_REGISTRIES": json.dumps(registries)}
-    # Each on its own too: what the program prints is scrubbed of the values of its secrets.
-    inner = [*opened.values(), *(one["password"] for one in registries)]
-    secrets.update({f"ATELIER_HIDDEN_{index}": str(value) for index, value in enumerate(inner) if value})
+    write_atomic(code / "order.json", {**order, "mode": mode, "label": label, "fresh": fresh})
     unit, _token = unit_create(
         key=key,
         workspace=workspace,

@@ -2,7 +2,7 @@
 
 Reads ``order.json`` in its working directory: {"mode": "environment" or "base", "label", "recipe", "content_hash",
 "base_image", "strict", "fresh", "installation", "uv", "access" (of the engine), "push_to" (address of a registry or
-""), "push_must", "settings" (of Django)}. Secrets come in the environment and are taken out of it: ATELIER_ENGINE
+""), "settings" (of Django)}. Secrets come in the environment and are taken out of it: ATELIER_ENGINE
 ({name: value}, for the way to the engine) and ATELIER_REGISTRIES ([{"address", "username", "password"}]).
 Ends with ``outputs/image.json``: {"image", "image_id", "how": "there", "pulled", "built" or "base", "interpreter",
 "python", "packages", "size" (bytes), "base_image", "base_image_id", "dockerfile", "warnings", "seconds"} or with
