@@ -35,6 +35,7 @@ def test_filters(world: Any) -> None:
     first = world.run(name="alpha", tags={"team": "vision"})
     second = end(world.run("other", name="beta"))
     client = world.clients["reader"]
+    assert f'title="{first.target.name}">{first.target.name}</span>' in client.get("/w/main/runs/").content.decode()
     for query, expected in [
         ("search=alp", [first]),
         ("status=Completed", [second]),
