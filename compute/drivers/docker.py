@@ -340,6 +340,10 @@ class DockerDriver:
         try:
             with asking(self.address):
                 self._engine().remove_container(boxes.container_name(handle.key), v=True, force=True)
-        except (NotFound, Refused):
-            pass  # gone, or just going
+        except NotFound:
+            pass
+        except Refused:  # somebody else is just removing it
+            end = time.monotonic() + LAST_WORDS_S
+            while self._inspect(handle.key) is not None and time.monotonic() < end:
+                time.sleep(0.1)
         self._files.remove(handle.key, "secrets.json")
