@@ -136,9 +136,6 @@ REDIS_URL = env.text("REDIS_URL") or f"unix://{VALKEY_SOCKET}"
 if env.text("REDIS_URL"):
     # With several web processes rate limits count across them; with one, its own memory needs no broker to sign in.
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
-CHANNEL_LAYERS = {
-    "default": {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
-}
 
 CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
 CELERY_TASK_IGNORE_RESULT = True
