@@ -256,6 +256,9 @@ def test_a_build_shows_its_image_and_a_failed_one_its_package_first(team, owner)
         detail={"problems": problems, "error": "x"},
     )  # fmt: skip
     html = owner.get("/w/main/environments/AzureML-Tutorial/").content.decode()
+    assert "the target has problems" not in html
+    Target.objects.filter(name="other").update(state="Failed")
+    assert "the target has problems" in owner.get("/w/main/environments/AzureML-Tutorial/").content.decode()
     assert "atelier-env:0123" in html and "on python:3.11" in html and "5.0 MB" in html and "1 package" in html
     assert ">spam</strong> nobody has it" in html and ">line 7</strong> ended with code 1" in html
     assert "Line 9: RUN x" in html and ">line 9</strong>" not in html
