@@ -75,11 +75,11 @@ def main() -> int:
     engine_secrets, registries = secret("ATELIER_ENGINE", "{}"), secret("ATELIER_REGISTRIES", "[]")
     for name in [name for name in os.environ if name.startswith("ATELIER_HIDDEN_")]:
         os.environ.pop(name)
-    from compute.images.resolve import index_settings
+    from compute.images.resolve import index_settings, proxies
     from compute.images.words import hide, human, say
 
     hide(*map(str, engine_secrets.values()), *(str(one.get("password") or "") for one in registries))
-    hide(*hidden_of(index_settings()))
+    hide(*hidden_of(index_settings()), *hidden_of(proxies()))
     started = time.time()
     result = _patiently(order, engine_secrets, registries)
     if isinstance(result, int):
