@@ -36,6 +36,8 @@ WATCHED = frozenset({states.STARTING, states.RUNNING, states.FINALIZING})
 PAUSE_S = 0.2
 QUIET_PAUSE_S = 0.4  # once nothing has come for a while
 QUIET_AFTER_S = 5.0
+CHECK_S = 10.0  # how long after a test of the target the next may be, where it says other than what is seen
+CHECK_AGAIN_S = 30.0  # and where both say that something is wrong
 ROWS_S = 1.0  # how often the rows are read again when nothing happens to them
 AT_ONCE = 8  # units whose bytes are brought at the same time
 
@@ -167,10 +169,13 @@ def look(driver: Driver, units: Sequence[Unit]) -> dict[str, Observation]:
 
 
 def _tell_target(target: Target, seen: Iterable[Observation]) -> None:
-    """The target's own page is to say what is wrong as soon as its units cannot be seen, and when that is over."""
+    """The target's own page is to say what is wrong as soon as its units cannot be seen, and when that is over. What is
+    wrong can become something else: a machine that was set up anew refuses first, and then shows another host key."""
     away = any(observation.phase is Phase.UNREACHABLE for observation in seen)
-    if away != (target.state == states.TargetState.FAILED):
+    failed = target.state == states.TargetState.FAILED
+    if away or failed:
         moment = target.checked_at
-        if moment is None or (timezone.now() - moment).total_seconds() > 10:
+        pause = CHECK_S if away != failed else CHECK_AGAIN_S
+        if moment is None or (timezone.now() - moment).total_seconds() > pause:
             publish("compute.check", target.pk)
             target.checked_at = timezone.now()  # of this object alone: asked once, until the rows are read again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from compute.drivers import registry
 from compute.models import LogStream, Target, Unit
 from compute.services import targets
 from compute.signals import unit_events
+from compute.spec import Observation, Phase
 from studio.lib import storage
 from studio.lib.errors import Conflict, Invalid
 from tests.compute.elsewhere import KEY, OTHER_KEY, FarDriver
@@ -221,6 +223,27 @@ class TestHostKeys:
         assert host_keys.fingerprint(KEY) in said and host_keys.fingerprint(OTHER_KEY) in said
         services.target_confirm_key(far_target, fingerprint=host_keys.fingerprint(OTHER_KEY), user=team.owner)
         assert (far_target.state, far_target.host_key) == ("Succeeded", OTHER_KEY)
+
+
+@pytest.mark.parametrize(
+    ("phase", "state", "seconds", "asked"),
+    [
+        ("unreachable", "Succeeded", 11, True),
+        ("unreachable", "Succeeded", 5, False),
+        ("unreachable", "Failed", 11, False),
+        ("unreachable", "Failed", 31, True),  # what is wrong may be something else by now
+        ("running", "Failed", 11, True),
+        ("running", "Succeeded", 3600, False),
+    ],
+)
+def test_a_target_is_tested_again_when_its_units_say_so(
+    far_target: Target, monkeypatch: pytest.MonkeyPatch, phase: str, state: str, seconds: int, asked: bool
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(watching, "publish", lambda *words: told.append(words))
+    far_target.state, far_target.checked_at = state, timezone.now() - dt.timedelta(seconds=seconds)
+    watching._tell_target(far_target, [Observation(Phase(phase))])
+    assert told == ([("compute.check", far_target.pk)] if asked else [])
 
 
 class TestDetaching:
