@@ -50,16 +50,19 @@ def _may_mount_any(user: User | None) -> bool:
 def validated(driver: str, config: dict[str, Any], secrets: dict[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
     """Config and secrets as the driver's fields say. Raises Invalid with every wrong field at once."""
     try:
-        declared = registry.driver_class(driver).fields
+        kind = registry.driver_class(driver)
     except KeyError:
         raise Invalid(_("There is no kind of compute named %(name)r.") % {"name": driver}, field="driver") from None
-    return fields.validated(
-        declared,
+    clean, hidden = fields.validated(
+        kind.fields,
         config,
         secrets,
         unknown=_("This kind of compute has no such setting."),
         refusal=_("Some settings of the target cannot be used."),
     )
+    if kind.containers:
+        containers.configured(clean)
+    return clean, hidden
 
 
 def _check_volumes(config: dict[str, Any], *, trusted: bool, before: str = "") -> None:

@@ -294,3 +294,11 @@ def test_volumes_of_this_machine_are_the_site_administrators(team: Any, settings
     assert refused(Target.objects.get(pk=anybodys.pk))
     with pytest.raises(Invalid, match="may not be given"):
         services.target_update(own, user=team.owner, config={"volumes": "/etc:/data"})
+
+
+def test_wrong_limits_are_named_before_anything_is_attached(team: Any) -> None:
+    config = {"memory": "lots", "cpus": "many"}
+    with pytest.raises(Invalid) as refused:
+        services.target_create(workspace=team.workspace, user=team.owner, name="d", driver="docker", config=config)
+    assert set(refused.value.errors) == {"memory", "cpus"}
+    assert not Target.objects.filter(name="d").exists()
