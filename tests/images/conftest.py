@@ -3,8 +3,10 @@ labelled with an installation of the tests' own and removed again."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
+import io
 import json
 import os
 import subprocess
@@ -19,6 +21,7 @@ from typing import Any
 
 import docker
 import pytest
+from docker.errors import DockerException
 
 from compute.environments import content_hash, recipe_from_dict
 from compute.resolving import uv_binary
@@ -37,8 +40,15 @@ def engine() -> Iterator[docker.APIClient]:
 
 
 @pytest.fixture(scope="session")
-def base_image() -> str:
-    return test_image()
+def base_image(engine: docker.APIClient) -> Iterator[str]:
+    """A base of this session's own: what is made from it was made by these tests, whatever the engine has of others."""
+    nonce = uuid.uuid4().hex
+    tag = f"atelier-test-own:{nonce[:12]}"
+    text = f"FROM {test_image()}\nLABEL atelier.test={nonce}\n"
+    list(engine.build(fileobj=io.BytesIO(text.encode()), tag=tag, rm=True, forcerm=True))
+    yield tag
+    with contextlib.suppress(DockerException):  # an image that was made from it may still be there
+        engine.remove_image(tag, force=True)
 
 
 @pytest.fixture(scope="session")
