@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import faulthandler
+import os
+import threading
 import time
 from typing import Any
 
 from celery import Celery, bootsteps
 from celery.beat import PersistentScheduler
-from celery.signals import worker_shutdown
+from celery.signals import worker_shutdown, worker_shutting_down
 
 from studio.bootstrap.container import alive_file
 
 LIFE_S = 5.0
+TASKS_GRACE_S = 30.0
 UNITS_GRACE_S = 15.0  # supervisors give their commands 10 s; compose.yaml gives the whole container 60
 
 
@@ -53,7 +57,21 @@ def _end_units(**kwargs: object) -> None:
     ending.end_units_here(UNITS_GRACE_S)
 
 
+def _bound(**kwargs: object) -> None:
+    """A shutdown that waits for a task that hangs must not be killed with the container: the tasks in hand come back by
+    themselves, and units are told in time. Where it hangs is written to the log."""
+
+    def end() -> None:
+        time.sleep(TASKS_GRACE_S)
+        faulthandler.dump_traceback(all_threads=True)
+        _end_units()
+        os._exit(0)
+
+    threading.Thread(target=end, name="bounded-shutdown", daemon=True).start()
+
+
 def equip(app: Celery) -> None:
     app.steps["consumer"].add(Life)
     app.conf.beat_scheduler = f"{__name__}:LivingScheduler"
+    worker_shutting_down.connect(_bound, weak=False)
     worker_shutdown.connect(_end_units, weak=False)
