@@ -24,6 +24,7 @@ from compute.drivers.base import NotFound, Refused, Unreachable
 from compute.drivers.unit_folder import lay_out, read_json, stream_sizes, write_atomic
 from compute.installation import installation_id
 from compute.shim import supervisor
+from compute.shim.command import kill_rest
 from compute.spec import Capacity, FormField, Handle, Observation, Owned, Phase, Problem, UnitSpec
 from studio.lib import storage
 
@@ -308,6 +309,6 @@ class LocalDriver:
             # Nobody is left to end what the command started.
             beat = read_json(folder / "beat.json")
             if beat is not None and not locked(folder):
-                supervisor.kill_rest(str(folder), None)
+                kill_rest(str(folder), None)
         for leftover in (folder / "secrets.json", self._marker(handle.key)):
             leftover.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compute.shim import supervisor
+from compute.shim.output import Scrubber
 from tests.stack import wait_until
 
 
@@ -247,15 +248,15 @@ def test_full_disk_keeps_every_byte_and_the_exit_record(tmp_path: Path) -> None:
     pieces=st.lists(st.text(alphabet="ab ", max_size=10), max_size=12),
 )
 def test_scrubber_does_not_depend_on_where_chunks_end(secrets: list[str], pieces: list[str]) -> None:
-    whole = supervisor.Scrubber(secrets)
+    whole = Scrubber(secrets)
     expected = whole.feed("".join(pieces).encode()) + whole.finish()
-    split = supervisor.Scrubber(secrets)
+    split = Scrubber(secrets)
     got = b"".join(split.feed(piece.encode()) for piece in pieces) + split.finish()
     assert got == expected
 
 
 def test_scrubber_does_not_hold_back_what_cannot_be_a_secret() -> None:
-    scrubber = supervisor.Scrubber(["hunter2"])
+    scrubber = Scrubber(["hunter2"])
     assert scrubber.feed(b"loss 0.1\n") == b"loss 0.1\n"
     assert scrubber.feed(b"hun") == b""
     assert scrubber.feed(b"gry\n") == b"hungry\n"
