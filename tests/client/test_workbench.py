@@ -242,19 +242,23 @@ class TestAttaching:
         assert type(LocalTarget()) is LocalTarget and LocalTarget().get_status().state == "Succeeded"
 
     def test_configurations(self, tmp_path: Path) -> None:
-        asked = RemoteCompute.attach_configuration(
-            address="a", username="u", password="p", cpus=2, volumes={"/x": "/y"}
-        )
+        asked = RemoteCompute.attach_configuration(address="a", username="u", password="p", cpus=2)
         assert asked.driver == "remotedocker" and asked.secrets == {"password": "p"}
-        assert asked.config == {"address": "a", "port": 22, "username": "u", "cpus": "2", "volumes": "/x:/y"}
+        assert asked.config == {"address": "a", "port": 22, "username": "u", "cpus": "2"}
         assert "p'" not in repr(asked)
         assert DockerTarget.attach_configuration(gpus="all", pids=50).config == {"gpus": "all", "pids": 50}
+        assert DockerTarget.attach_configuration(volumes={"/x": "/y"}).config == {"volumes": "/x:/y"}
         for wrong in ({"username": "u"}, {"address": "a"}):
             with pytest.raises(UserErrorException, match="Give "):
                 RemoteCompute.attach_configuration(**wrong)  # type: ignore[arg-type]
         (tmp_path / "id.pub").write_text("ssh-ed25519 AAAA me")
         with pytest.raises(UserErrorException, match="public half"):
             RemoteCompute.attach_configuration("a", 22, "u", private_key_file=tmp_path / "id.pub")
+
+    def test_folders_of_a_machine_behind_ssh_are_given_to_nobody(self) -> None:
+        words = "computetarget attach -n vm --type remotedocker --address a -u u --password p --volume /x:/y"
+        with pytest.raises(UserErrorException, match="--type localdocker"):
+            targets._asked(build().parse_args(words.split()), "remotedocker")
 
     def test_the_same_is_adopted_and_another_is_not(self) -> None:
         studio: Any = Studio(LOCAL, DOCKER)

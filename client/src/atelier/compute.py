@@ -173,7 +173,8 @@ class DockerTarget(ComputeTarget):
     ) -> AttachConfiguration:
         """The limits are of one run; ``volumes`` ``{"/folder/of/the/machine": "/folder/in/the/container"}``; ``slots``
         how many runs there are at once."""
-        return AttachConfiguration("docker", _limits(cpus, memory, gpus, shm_size, pids, volumes, slots))
+        config = {**_limits(cpus, memory, gpus, shm_size, pids, slots), "volumes": attaching.volumes_text(volumes)}
+        return AttachConfiguration("docker", config)
 
 
 class RemoteCompute(ComputeTarget):
@@ -198,7 +199,6 @@ class RemoteCompute(ComputeTarget):
         gpus: Any = None,
         shm_size: Any = None,
         pids: Any = None,
-        volumes: Any = None,
         slots: Any = None,
     ) -> AttachConfiguration:
         """``host_key``: the fingerprint (``SHA256:...``) that the machine is known to have; else it is asked for. The
@@ -211,7 +211,7 @@ class RemoteCompute(ComputeTarget):
         if not username:
             raise UserErrorException("As whom does one sign in on the machine? Give username=.")
         config = {"address": address, "port": int(ssh_port), "username": username, "folder": folder}
-        config.update(_limits(cpus, memory, gpus, shm_size, pids, volumes, slots))
+        config.update(_limits(cpus, memory, gpus, shm_size, pids, slots))
         secrets = {
             "password": password or "",
             "private_key": attaching.private_key_text(private_key_file),
@@ -220,12 +220,11 @@ class RemoteCompute(ComputeTarget):
         return AttachConfiguration("remotedocker", config, secrets, host_key)
 
 
-def _limits(cpus: Any, memory: Any, gpus: Any, shm_size: Any, pids: Any, volumes: Any, slots: Any) -> dict[str, Any]:
+def _limits(cpus: Any, memory: Any, gpus: Any, shm_size: Any, pids: Any, slots: Any) -> dict[str, Any]:
     found = {"cpus": cpus, "memory": memory, "gpus": gpus, "shm_size": shm_size}
     return {
         **{name: str(value) for name, value in found.items() if value not in (None, "")},
         "pids": int(pids) if pids else None,
-        "volumes": attaching.volumes_text(volumes),
         "slots": int(slots) if slots else None,
     }
 

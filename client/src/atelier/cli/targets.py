@@ -25,9 +25,8 @@ _WAY_OUT = (
 _LATER = {"cluster": "Spark clusters", "kubernetes": "Kubernetes clusters"}
 
 
-def _asked(arguments: argparse.Namespace, kind: str) -> attaching.AttachConfiguration:
-    limits = {name: getattr(arguments, name) for name in ("cpus", "memory", "gpus", "shm_size", "pids", "slots")}
-    limits["volumes"] = arguments.volume
+def _refuse_others(arguments: argparse.Namespace, kind: str) -> None:
+    """Words that say nothing to a target of this kind."""
     remote = {"address": arguments.address, "username": arguments.username, "port": arguments.port}
     if kind != "remotedocker":
         given = [f"--{name}" for name, value in remote.items() if value]
@@ -36,10 +35,20 @@ def _asked(arguments: argparse.Namespace, kind: str) -> attaching.AttachConfigur
                 f"{' and '.join(given)}: a target of the type {arguments.type} is the studio's own machine. "
                 "Another machine is attached with --type remotedocker."
             )
+    if kind == "remotedocker" and arguments.volume:
+        raise UserErrorException(
+            "--volume: runs on a machine behind SSH get none of its folders. Docker on the studio's own machine can "
+            "give them: --type localdocker."
+        )
+
+
+def _asked(arguments: argparse.Namespace, kind: str) -> attaching.AttachConfiguration:
+    _refuse_others(arguments, kind)
+    limits = {name: getattr(arguments, name) for name in ("cpus", "memory", "gpus", "shm_size", "pids", "slots")}
     if kind == "local":
         return attaching.AttachConfiguration("local", {"slots": arguments.slots})
     if kind == "docker":
-        return DockerTarget.attach_configuration(**limits)
+        return DockerTarget.attach_configuration(**limits, volumes=arguments.volume)
     password = arguments.password
     if password == "-":  # noqa: S105 - the sign for standard input
         password = sys.stdin.readline().rstrip("\n")

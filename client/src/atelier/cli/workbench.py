@@ -45,7 +45,11 @@ def _targets(add: Any, where: Any) -> None:
     attach.add_argument("--pids", type=int, help="processes of one run, at most")
     attach.add_argument("--slots", type=int, help="runs at the same time")
     attach.add_argument(
-        "--volume", action="append", default=[], metavar="/HERE:/THERE[:ro]", help="a folder of the machine"
+        "--volume",
+        action="append",
+        default=[],
+        metavar="/HERE:/THERE[:ro]",
+        help="a folder of the machine (localdocker)",
     )
     attach.add_argument("--keep", action="store_true", help="attach it although it cannot be used yet")
     add(where, "list", targets.listed, "compute targets")
